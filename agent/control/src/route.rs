@@ -1,0 +1,190 @@
+//! The requests of the API: one table, read by clawd and written by clawctl.
+
+use std::fmt;
+
+use crate::{
+    logs::{LogQuery, LogQueryError},
+    name::{NameError, SandboxName},
+};
+
+/// One request, its body apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Answers [`crate::Status`].
+    Status,
+    /// Answers a list of [`crate::SandboxInfo`].
+    Sandboxes,
+    /// Takes a [`crate::RunRequest`]; see [`crate::run`] for what follows.
+    Run,
+    /// Answers [`crate::StopReport`].
+    Stop(SandboxName),
+    /// Answers [`crate::StopAllReport`].
+    StopAll,
+    /// Takes a [`crate::PushRequest`], answers [`crate::PushReport`].
+    Push(SandboxName),
+    /// Answers a stream of audit records.
+    Logs(LogQuery),
+}
+
+/// Not a request of this API.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// 404.
+    #[error("no such resource; this is clawd's control API, version 1")]
+    NotFound,
+    /// 405.
+    #[error("method not allowed; expected {expected}")]
+    Method {
+        /// The method that the resource has.
+        expected: &'static str,
+    },
+    /// 400.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// 400.
+    #[error(transparent)]
+    Query(#[from] LogQueryError),
+    /// 400.
+    #[error("unexpected query; only /v1/logs takes one")]
+    UnexpectedQuery,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Reads a request line's method and target (path and query).
+    ///
+    /// # Errors
+    /// [`RouteError`]; its [`RouteError::http_status`] is the answer's status.
+    pub fn parse(method: &str, target: &str) -> Result<Self, RouteError> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let resource = path.strip_prefix("/v1/").ok_or(RouteError::NotFound)?;
+        let segments: Vec<&str> = resource.split('/').collect();
+        let route = match (segments.as_slice(), method) {
+            (["status"], _) => Self::Status,
+            (["sandboxes"], "POST") => Self::Run,
+            (["sandboxes"], _) => Self::Sandboxes,
+            (["sandboxes", "stop-all"], _) => Self::StopAll,
+            (["sandboxes", name, "stop"], _) => Self::Stop(SandboxName::new(*name)?),
+            (["sandboxes", name, "policy"], _) => Self::Push(SandboxName::new(*name)?),
+            (["logs"], _) => Self::Logs(LogQuery::parse(query.unwrap_or(""))?),
+            _ => return Err(RouteError::NotFound),
+        };
+        let expected = route.method();
+        if method != expected {
+            return Err(RouteError::Method { expected });
+        }
+        if query.is_some() && !matches!(route, Self::Logs(_)) {
+            return Err(RouteError::UnexpectedQuery);
+        }
+        Ok(route)
+    }
+
+    /// Its HTTP method.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Status | Self::Sandboxes | Self::Logs(_) => "GET",
+            Self::Run | Self::Stop(_) | Self::StopAll | Self::Push(_) => "POST",
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    /// The request target: path and query.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status => f.write_str("/v1/status"),
+            Self::Sandboxes | Self::Run => f.write_str("/v1/sandboxes"),
+            Self::Stop(name) => write!(f, "/v1/sandboxes/{name}/stop"),
+            Self::StopAll => f.write_str("/v1/sandboxes/stop-all"),
+            Self::Push(name) => write!(f, "/v1/sandboxes/{name}/policy"),
+            Self::Logs(query) => write!(f, "/v1/logs?{query}"),
+        }
+    }
+}
+
+// === impl RouteError ===
+
+impl RouteError {
+    /// The HTTP status of the answer.
+    #[must_use]
+    pub const fn http_status(&self) -> u16 {
+        match self {
+            Self::NotFound => 404,
+            Self::Method { .. } => 405,
+            Self::Name(_) | Self::Query(_) | Self::UnexpectedQuery => 400,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Route, RouteError};
+    use crate::{limits, logs::LogQuery, name::SandboxName};
+
+    fn name() -> impl Strategy<Value = SandboxName> {
+        "[a-z0-9][a-z0-9_.-]{0,62}".prop_map(|text| SandboxName::new(text).expect("valid"))
+    }
+
+    fn route() -> impl Strategy<Value = Route> {
+        let query = (
+            any::<bool>(),
+            proptest::option::of(name()),
+            0..=limits::LOG_RECORDS,
+        );
+        prop_oneof![
+            Just(Route::Status),
+            Just(Route::Sandboxes),
+            Just(Route::Run),
+            Just(Route::StopAll),
+            name().prop_map(Route::Stop),
+            name().prop_map(Route::Push),
+            query.prop_map(|(follow, sandbox, last)| Route::Logs(LogQuery {
+                follow,
+                sandbox,
+                last
+            })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn route_written_is_the_route_read(route in route()) {
+            prop_assert_eq!(Route::parse(route.method(), &route.to_string()), Ok(route));
+        }
+
+        #[test]
+        fn route_of_any_target_does_not_panic(method in "[A-Z]{1,7}", target in ".{0,80}") {
+            if let Ok(route) = Route::parse(&method, &target) {
+                prop_assert_eq!(route.method(), method);
+            }
+        }
+    }
+
+    #[test]
+    fn route_unknown_or_wrong_is_refused() {
+        for (method, target, status) in [
+            ("GET", "/", 404),
+            ("GET", "/v2/status", 404),
+            ("GET", "/v1/status/", 404),
+            ("DELETE", "/v1/status", 405),
+            ("GET", "/v1/sandboxes/a/stop", 405),
+            ("POST", "/v1/sandboxes/../stop", 400),
+            ("POST", "/v1/sandboxes/%2e/stop", 400),
+            ("GET", "/v1/status?x=1", 400),
+            ("GET", "/v1/logs?n=100001", 400),
+            ("GET", "/v1/logs?n=1&n=2", 400),
+            ("GET", "/v1/logs?follow=1", 400),
+            ("GET", "/v1/logs?tail=1", 400),
+        ] {
+            let got = Route::parse(method, target).map_err(|error: RouteError| error.http_status());
+            assert_eq!(got, Err(status), "{method} {target}");
+        }
+    }
+}
