@@ -1,0 +1,52 @@
+//! The key of an open descriptor, computed by the same code as at exec.
+//!
+//! Never attached: user space runs it with `BPF_PROG_TEST_RUN` in the task that holds the descriptor.
+
+use aya_ebpf::{
+    EbpfContext as _, helpers::bpf_get_current_task, macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+
+use crate::{
+    kread::{self, member, offsets},
+    maps::FILE_KEY,
+};
+
+const EBADF: i32 = 9;
+
+/// Arguments: descriptor number, slot of `FILE_KEY` for the answer. Returns 0, or a negative errno.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn file_key(ctx: RawTracePointContext) -> i32 {
+    // SAFETY: the context has two arguments; the kernel refuses to run the program with fewer.
+    let (fd, slot) = unsafe {
+        let args: *const u64 = ctx.as_ptr().cast();
+        (*args, *args.add(1))
+    };
+    match answer(fd, slot as u32) {
+        Ok(()) => 0,
+        Err(errno) => errno,
+    }
+}
+
+#[inline(always)]
+fn answer(fd: u64, slot: u32) -> Result<(), i32> {
+    let o = offsets();
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let files: u64 = member(task, o.task_files)?;
+    let fdt: u64 = member(files, o.files_fdt)?;
+    let max_fds: u32 = member(fdt, o.fdtable_max_fds)?;
+    if fd >= u64::from(max_fds) {
+        return Err(-EBADF);
+    }
+    let table: u64 = member(fdt, o.fdtable_fd)?;
+    let file: u64 = member(table + fd * 8, 0)?;
+    if file == 0 {
+        return Err(-EBADF);
+    }
+    let key = kread::file_key(file)?;
+    let out = FILE_KEY.get_ptr_mut(slot).ok_or(-EBADF)?;
+    // SAFETY: the map's value, aligned and live; the slot belongs to the caller.
+    unsafe { out.write(key) };
+    Ok(())
+}

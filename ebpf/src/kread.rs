@@ -1,0 +1,52 @@
+//! Reads members of kernel structures at offsets that the loader took from the kernel's BTF.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use clawd_common::record::{FileKey, Offsets};
+
+/// Set by the loader before the programs are loaded.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::ZERO;
+
+/// Bits of the change time's nanoseconds that are time: 6.13 put a flag into bit 31
+/// (`I_CTIME_QUERIED`, include/linux/fs.h).
+const CTIME_NSEC_MASK: u32 = 0x3fff_ffff;
+
+/// The offsets. Volatile, so that LLVM does not fold in the zeros that the loader replaces.
+#[inline(always)]
+pub fn offsets() -> Offsets {
+    // SAFETY: `OFFSETS` is initialised, aligned and never written by the program.
+    unsafe { core::ptr::read_volatile(&raw const OFFSETS) }
+}
+
+/// Reads the member at `offset_bytes` of the kernel structure at `base`.
+///
+/// # Errors
+/// The helper's errno where the address cannot be read.
+#[inline(always)]
+pub fn member<T: Copy>(base: u64, offset_bytes: u32) -> Result<T, i32> {
+    let at = (base + u64::from(offset_bytes)) as *const T;
+    // SAFETY: the helper takes any address: it checks it and fails, it never faults.
+    unsafe { bpf_probe_read_kernel(at) }
+}
+
+/// The key of the file at `file`, a `struct file *`.
+///
+/// # Errors
+/// The helper's errno where a structure cannot be read.
+#[inline(always)]
+pub fn file_key(file: u64) -> Result<FileKey, i32> {
+    let o = offsets();
+    let inode: u64 = member(file, o.file_f_inode)?;
+    let sb: u64 = member(inode, o.inode_i_sb)?;
+    let ctime_nsec: u32 = member(inode, o.inode_ctime_nsec)?;
+    let magic: u64 = member(sb, o.super_block_s_magic)?;
+    Ok(FileKey {
+        ino: member(inode, o.inode_i_ino)?,
+        size_bytes: member(inode, o.inode_i_size)?,
+        ctime_sec: member(inode, o.inode_ctime_sec)?,
+        ctime_nsec: ctime_nsec & CTIME_NSEC_MASK,
+        dev: member(sb, o.super_block_s_dev)?,
+        generation: member(inode, o.inode_i_generation)?,
+        fs_magic: magic as u32,
+    })
+}
