@@ -100,6 +100,20 @@ reasons! {
     WritableMount = 16, "no_identity_writable_mount";
     /// The file that runs is not one that was hashed before the exec.
     NotHashed = 17, "no_identity_not_hashed";
+    /// The executable lies on a file system whose content the kernel does not vouch for.
+    FileSystem = 18, "no_identity_file_system";
+    /// The executable could not be read.
+    Unreadable = 19, "no_identity_unreadable";
+    /// The executable is larger than the gate hashes.
+    TooLarge = 20, "no_identity_too_large";
+    /// The executable changed while it was hashed.
+    ChangedWhileHashed = 21, "no_identity_changed_while_hashed";
+    /// The executable has no name any more.
+    Unlinked = 22, "no_identity_unlinked";
+    /// Hashing took longer than an exec may wait.
+    Deadline = 23, "no_identity_deadline";
+    /// The table of identities is full.
+    TableFull = 24, "no_identity_table_full";
 }
 
 /// The outcome of a decision.

@@ -34,8 +34,8 @@ pub struct Group {
     fd: OwnedFd,
 }
 
-/// Room for one read: 128 events of 24 bytes.
-const READ_BYTES: usize = 128 * size_of::<libc::fanotify_event_metadata>();
+/// Room for one read: 16 events of 24 bytes, so that one group does not hold a worker for long.
+const READ_BYTES: usize = 16 * size_of::<libc::fanotify_event_metadata>();
 
 impl Group {
     /// A group for exec permission events, non-blocking, with an unlimited queue and unlimited marks.
