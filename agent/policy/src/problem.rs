@@ -1,0 +1,70 @@
+//! Collects what is wrong with a file while it is read, so that one pass reports all of it.
+
+use crate::error::PolicyErrorKind;
+
+/// Problems kept of one file; of more than that only the number is kept, since each takes memory.
+const MAX_KEPT: usize = 1000;
+
+/// A place in the file; line 0 where none can be named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// From 1.
+    pub(crate) line: u32,
+    /// In characters, from 1.
+    pub(crate) col: u32,
+}
+
+/// A mistake, before the file's name and text are added to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) at: Position,
+    pub(crate) kind: PolicyErrorKind,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+/// What has been found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    pub(crate) errors: Vec<Problem>,
+    /// Errors that found [`MAX_KEPT`] before them.
+    pub(crate) errors_dropped: usize,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Problems {
+    /// Records an error that comes with advice.
+    pub(crate) fn error(
+        &mut self,
+        at: Position,
+        kind: PolicyErrorKind,
+        message: String,
+        help: impl Into<String>,
+    ) {
+        if self.errors.len() >= MAX_KEPT {
+            self.errors_dropped += 1;
+            return;
+        }
+        self.errors.push(Problem {
+            at,
+            kind,
+            message,
+            help: Some(help.into()),
+        });
+    }
+
+    /// Records an error about a value.
+    pub(crate) fn value(&mut self, at: Position, message: String, help: impl Into<String>) {
+        self.error(at, PolicyErrorKind::Value, message, help);
+    }
+
+    /// Records a warning.
+    pub(crate) fn warn(&mut self, at: Position, message: String, help: impl Into<String>) {
+        self.warnings.push(Problem {
+            at,
+            kind: PolicyErrorKind::Value,
+            message,
+            help: Some(help.into()),
+        });
+    }
+}
