@@ -1,0 +1,164 @@
+//! Runs the kernel tests on other kernels, in virtual machines without hardware support.
+
+mod contents;
+mod image;
+mod kernel;
+mod modules;
+mod qemu;
+mod test_binaries;
+mod tree;
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::args::{Arguments, UsageError};
+use crate::build::{self, Profile};
+use crate::outcome::Outcome;
+use crate::setup::{self, Group};
+use crate::workspace;
+use kernel::Kernel;
+
+pub(crate) const USAGE: &str = "[SERIES]... [-- TEST ARGUMENTS]";
+pub(crate) const ABOUT: &str = "Run the kernel tests inside Debian's 6.1 and 6.12, emulated by QEMU
+SERIES is a kernel series like 6.12; without one, all that clawd supports are booted, side by side.
+Root is not needed, nor is /dev/kvm. What follows `--` goes to every test binary.";
+
+/// The kernel series that every change has to work on, oldest first.
+pub(crate) const SERIES: &[&str] = &["6.1", "6.12"];
+
+/// What became of all machines.
+#[must_use]
+pub(crate) struct Report {
+    /// The sum over all test binaries on all kernels.
+    pub(crate) outcome: Outcome,
+    /// One sentence for each machine that did not end well.
+    pub(crate) failures: Vec<String>,
+}
+
+/// `cargo xtask vm [SERIES]... [-- TEST ARGUMENTS]`
+pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
+    let arguments = Arguments::parse(raw, &[])?;
+    let series = series_in(&arguments.words)?;
+    setup::ensure(&[Group::Build, Group::Demo, Group::Vm])?;
+    build::build(Profile::Release)?;
+    let report = test_on(&series, &arguments.trailing)?;
+    println!("{}", report.outcome);
+    if report.failures.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", report.failures.join("; "))
+    }
+}
+
+/// The series to boot: those named, or all that are supported.
+pub(crate) fn series_in(words: &[String]) -> Result<Vec<String>, UsageError> {
+    if words.is_empty() {
+        return Ok(SERIES.iter().map(|&series| series.to_owned()).collect());
+    }
+    for word in words {
+        let is_number =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !word
+            .split_once('.')
+            .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
+        {
+            return Err(UsageError::new(format!(
+                "`{word}` is not a kernel series; write one like 6.12"
+            )));
+        }
+    }
+    Ok(words.to_vec())
+}
+
+/// Boots one machine per series at the same time, each with the release build and the kernel tests.
+///
+/// # Errors
+/// No machine was booted: a kernel cannot be had, or the tests do not compile.
+pub(crate) fn test_on(series: &[String], test_arguments: &[String]) -> anyhow::Result<Report> {
+    let kernels = series
+        .iter()
+        .map(|series| kernel::fetch(series))
+        .collect::<anyhow::Result<Vec<Kernel>>>()?;
+    let binaries = test_binaries::build()?;
+    let directory = directory();
+    let base = image::base(&directory, &binaries, test_arguments)?;
+    let runs: Vec<anyhow::Result<(i32, Outcome)>> = thread::scope(|scope| {
+        let machines: Vec<_> = kernels
+            .iter()
+            .map(|kernel| scope.spawn(|| boot(kernel, &base)))
+            .collect();
+        let gone = |_| Err(anyhow!("the thread that watched the machine panicked"));
+        machines
+            .into_iter()
+            .map(|machine| machine.join().unwrap_or_else(gone))
+            .collect()
+    });
+    let mut report = Report {
+        outcome: Outcome::default(),
+        failures: Vec::new(),
+    };
+    for (kernel, run) in kernels.iter().zip(runs) {
+        match run {
+            Ok((exit_code, outcome)) => {
+                report.outcome += if exit_code == 0 {
+                    outcome
+                } else {
+                    outcome.with_a_failure()
+                };
+                if exit_code != 0 || outcome.failed > 0 {
+                    report
+                        .failures
+                        .push(format!("tests failed on {}", kernel.release));
+                }
+            }
+            Err(error) => {
+                report.outcome += Outcome::default().with_a_failure();
+                report
+                    .failures
+                    .push(format!("{}: {error:#}", kernel.release));
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Where kernels and images are kept between runs.
+fn directory() -> PathBuf {
+    workspace::target_dir().join("vm")
+}
+
+fn boot(kernel: &Kernel, base: &image::Base) -> anyhow::Result<(i32, Outcome)> {
+    let directory = directory().join(&kernel.series);
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let initrd = image::with_modules(base, kernel, &directory)?;
+    let mut outcome = Outcome::default();
+    let exit_code = qemu::run(kernel, &initrd, &directory, |line| {
+        println!("[{}] {line}", kernel.series);
+        if let Some(summary) = Outcome::from_summary_line(line) {
+            outcome += summary;
+        }
+    })?;
+    Ok((exit_code, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_supported_series_is_booted_by_default() {
+        assert_eq!(series_in(&[]).unwrap(), SERIES);
+    }
+
+    #[test]
+    fn named_series_are_taken_and_other_words_refused() {
+        assert_eq!(series_in(&["6.12".to_owned()]).unwrap(), ["6.12"]);
+        for word in ["6", "6.", ".1", "6.1.0", "six.one", "6.1-rc1"] {
+            assert!(series_in(&[word.to_owned()]).is_err(), "{word}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What of the host's Debian goes into a machine.
+
+/// Programs, copied with the shared libraries that they need. Whatever else a shell script calls
+/// is busybox's.
+pub(super) const PROGRAMS: &[&str] = &[
+    "/usr/bin/bash",
+    "/usr/bin/cat",
+    "/usr/bin/chmod",
+    "/usr/bin/cp",
+    "/usr/bin/curl",
+    "/usr/bin/dash",
+    "/usr/bin/dd",
+    "/usr/bin/env",
+    "/usr/bin/false",
+    "/usr/bin/id",
+    "/usr/bin/ls",
+    "/usr/bin/mkdir",
+    "/usr/bin/mv",
+    "/usr/bin/printf",
+    "/usr/bin/rm",
+    "/usr/bin/setpriv",
+    "/usr/bin/sha256sum",
+    "/usr/bin/sleep",
+    "/usr/bin/stat",
+    "/usr/bin/touch",
+    "/usr/bin/true",
+    "/usr/bin/unshare",
+    "/usr/sbin/ip",
+    "/usr/sbin/nginx",
+];
+
+/// Single files that programs look for where they are on the host.
+pub(super) const FILES: &[&str] = &[
+    "/etc/ld.so.cache",
+    "/etc/nginx/mime.types",
+    "/etc/protocols",
+    "/etc/services",
+];
+
+/// Whole directories.
+pub(super) const DIRECTORIES: &[&str] = &["/usr/lib/locale/C.utf8"];
+
+/// Parts of Python's library that no program of the tests imports, by directory name.
+pub(super) const PYTHON_LEFT_OUT: &[&str] = &[
+    "dist-packages",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "test",
+    "tests",
+    "tkinter",
+    "turtledemo",
+    "venv",
+];
+
+/// Directories that a booted Debian has, empty here.
+pub(super) const EMPTY_DIRECTORIES: &[&str] = &[
+    "dev",
+    "home",
+    "mnt",
+    "opt/clawd",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "usr/local/bin",
+    "var/lib/nginx",
+    "var/log/nginx",
+    "var/tmp",
+];
+
+/// Files with content of our own: path, text.
+pub(super) const WRITTEN: &[(&str, &str)] = &[
+    ("etc/group", "root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n"),
+    ("etc/hostname", "vm\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    (
+        "etc/nginx/nginx.conf",
+        "worker_processes 1;\nevents {}\nhttp { include mime.types; }\n",
+    ),
+    (
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\nservices: files\n",
+    ),
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
+    ("etc/resolv.conf", ""),
+];
+
+/// The links of a file system with a merged `/usr`, and names that programs go by.
+pub(super) const LINKS: &[(&str, &str)] = &[
+    ("bin", "usr/bin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+    ("sbin", "usr/sbin"),
+    ("usr/bin/sh", "dash"),
+    ("etc/mtab", "../proc/self/mounts"),
+];

@@ -1,0 +1,209 @@
+//! Debian's cloud kernels: found with apt, unpacked, never installed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::process;
+
+const PACKAGE_PREFIX: &str = "linux-image-";
+const PACKAGE_SUFFIX: &str = "-cloud-amd64-unsigned";
+
+/// A kernel on disk, ready to boot.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    /// The series it was asked for by, like `6.12`.
+    pub(super) series: String,
+    /// What `uname -r` says inside.
+    pub(super) release: String,
+    /// The bootable image.
+    pub(super) vmlinuz: PathBuf,
+    /// `/lib/modules/<release>` with `modules.dep`.
+    pub(super) modules: PathBuf,
+}
+
+/// Fetches the newest kernel of `series` that apt has, unless it is here already.
+///
+/// # Errors
+/// apt has none of this series (the text names those it has), or it cannot be unpacked.
+pub(super) fn fetch(series: &str) -> anyhow::Result<Kernel> {
+    let pattern = format!("^{PACKAGE_PREFIX}.*{PACKAGE_SUFFIX}$");
+    let listed = process::output(&mut process::command(
+        "apt-cache",
+        &["search", "--names-only", &pattern],
+    ))?;
+    let packages = package_names(&listed);
+    let Some(package) = newest(&packages, series) else {
+        bail!("{}", remedy(series, &packages));
+    };
+    let version = candidate_version(package)?;
+    let directory = super::directory().join(format!("{package}_{version}"));
+    if !directory.exists() {
+        unpack(package, &version, &directory)?;
+    }
+    open(series, &directory)
+}
+
+fn package_names(listed: &str) -> Vec<&str> {
+    let names = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    names
+        .filter(|name| name.starts_with(PACKAGE_PREFIX) && name.ends_with(PACKAGE_SUFFIX))
+        .collect()
+}
+
+/// The numbers in what follows `linux-image-`; equal in order to Debian's versions of these names.
+fn version_key(package: &str) -> Vec<u64> {
+    let version = package
+        .strip_prefix(PACKAGE_PREFIX)
+        .and_then(|rest| rest.strip_suffix(PACKAGE_SUFFIX));
+    let numbers = version
+        .unwrap_or_default()
+        .split(|character: char| !character.is_ascii_digit());
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+fn newest<'name>(packages: &[&'name str], series: &str) -> Option<&'name str> {
+    let prefix = format!("{PACKAGE_PREFIX}{series}.");
+    packages
+        .iter()
+        .copied()
+        .filter(|name| name.starts_with(&prefix))
+        .max_by_key(|name| version_key(name))
+}
+
+fn remedy(series: &str, packages: &[&str]) -> String {
+    let keys = packages.iter().map(|name| version_key(name));
+    let offered: BTreeSet<(u64, u64)> = keys
+        .filter_map(|key| Some((*key.first()?, *key.get(1)?)))
+        .collect();
+    let offered: Vec<String> = offered
+        .iter()
+        .map(|(major, minor)| format!("{major}.{minor}"))
+        .collect();
+    let offered = if offered.is_empty() {
+        "none (is `apt-get update` due?)".to_owned()
+    } else {
+        offered.join(", ")
+    };
+    format!(
+        "apt has no cloud kernel of series {series}; it has: {offered}. Add the Debian release that carries {series} \
+         (6.1: Debian 12; 6.12: Debian 13, or 12 with its security suite) to apt's sources and run `apt-get update`, \
+         or name the kernels to test on, as in `cargo xtask vm 6.12` or `cargo xtask test 6.12`"
+    )
+}
+
+fn candidate_version(package: &str) -> anyhow::Result<String> {
+    let shown = process::output(&mut process::command(
+        "apt-cache",
+        &["show", "--no-all-versions", package],
+    ))?;
+    let version = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("Version: "));
+    version
+        .map(str::to_owned)
+        .with_context(|| format!("apt shows no version of {package}"))
+}
+
+/// Unpacks beside `directory` and renames at the end, so that a killed run leaves nothing half done.
+fn unpack(package: &str, version: &str, directory: &Path) -> anyhow::Result<()> {
+    let partial = super::directory().join(format!("{package}.partial"));
+    if partial.exists() {
+        fs::remove_dir_all(&partial)
+            .with_context(|| format!("cannot remove {}", partial.display()))?;
+    }
+    let content = partial.join("content");
+    fs::create_dir_all(&content).with_context(|| format!("cannot make {}", content.display()))?;
+    let wanted = format!("{package}={version}");
+    // As root, apt would fetch as a user of its own that may not write here.
+    let arguments = ["-qq", "-o", "APT::Sandbox::User=root", "download", &wanted];
+    process::run(process::command("apt-get", &arguments).current_dir(&partial)).with_context(
+        || format!("cannot fetch {wanted}; if the package lists are old, run `apt-get update`"),
+    )?;
+    let archive = fs::read_dir(&partial)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get left no package in {}", partial.display()))?;
+    process::run(
+        process::command("dpkg-deb", &["-x"])
+            .arg(&archive)
+            .arg(&content),
+    )?;
+    if !content.join("lib").exists() {
+        std::os::unix::fs::symlink("usr/lib", content.join("lib"))?;
+    }
+    let release = release_in(&content)?;
+    process::run(
+        process::command("/usr/sbin/depmod", &["-b"])
+            .arg(&content)
+            .arg(&release),
+    )?;
+    fs::rename(&content, directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))
+}
+
+fn release_in(content: &Path) -> anyhow::Result<String> {
+    let boot = content.join("boot");
+    let entries = fs::read_dir(&boot).with_context(|| format!("cannot read {}", boot.display()))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut releases = names.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned));
+    releases
+        .next()
+        .with_context(|| format!("{} has no vmlinuz", boot.display()))
+}
+
+fn open(series: &str, directory: &Path) -> anyhow::Result<Kernel> {
+    let release = release_in(directory)?;
+    Ok(Kernel {
+        series: series.to_owned(),
+        vmlinuz: directory.join("boot").join(format!("vmlinuz-{release}")),
+        modules: directory.join("lib/modules").join(&release),
+        release,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = "\
+linux-image-6.1.0-9-cloud-amd64-unsigned - Linux 6.1 for x86-64 cloud
+linux-image-6.1.0-56-cloud-amd64-unsigned - Linux 6.1 for x86-64 cloud
+linux-image-6.12.99+deb12-cloud-amd64-unsigned - Linux 6.12 for x86-64 cloud
+linux-image-6.12.117+deb12-cloud-amd64-unsigned - Linux 6.12 for x86-64 cloud
+linux-image-6.12.9+bpo-cloud-amd64-unsigned - Linux 6.12 for x86-64 cloud
+linux-image-6.12.117+deb12-cloud-amd64-dbg - Debug symbols
+";
+
+    #[test]
+    fn newest_is_by_number_not_by_letter() {
+        let packages = package_names(LISTED);
+        assert_eq!(
+            newest(&packages, "6.1"),
+            Some("linux-image-6.1.0-56-cloud-amd64-unsigned")
+        );
+        assert_eq!(
+            newest(&packages, "6.12"),
+            Some("linux-image-6.12.117+deb12-cloud-amd64-unsigned")
+        );
+    }
+
+    #[test]
+    fn series_is_no_prefix_of_another() {
+        assert_eq!(newest(&package_names(LISTED), "6.11"), None);
+        let only_longer = ["linux-image-6.12.9+bpo-cloud-amd64-unsigned"];
+        assert_eq!(newest(&only_longer, "6.1"), None);
+    }
+
+    #[test]
+    fn missing_series_is_answered_with_those_there_are() {
+        let text = remedy("5.15", &package_names(LISTED));
+        assert!(text.contains("it has: 6.1, 6.12."), "{text}");
+        assert!(remedy("5.15", &[]).contains("apt-get update"));
+    }
+}
