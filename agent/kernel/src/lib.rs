@@ -1,1 +1,24 @@
-//! kernel
+//! Loads, attaches and pins the eBPF programs, and writes their maps: the only user of aya.
+//!
+//! [`install`] runs once on a host: it leaves programs, links and maps pinned in bpffs, so they
+//! decide whether or not a daemon lives. [`Kernel::open`] takes pinned maps over. `META` is pinned
+//! last, so pins without it are the rest of a start that did not finish and decide for nobody.
+#![forbid(unsafe_code)]
+
+mod btf;
+mod error;
+mod events;
+mod file_key;
+mod install;
+mod object;
+mod pins;
+mod tables;
+
+pub use btf::{BtfError, read_offsets};
+pub use error::{InstallError, OpenError, TableError};
+pub use events::{EventReader, EventRing};
+pub use file_key::{FILE_KEY_SLOTS, FileKeyError, FileKeyReader};
+pub use install::{Installed, ProgramReport, install, verify};
+pub use object::object_sha256;
+pub use pins::{HookStatus, PinState, Pins};
+pub use tables::Kernel;

@@ -1,0 +1,165 @@
+//! Where the pins lie, and whether they are ours.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    maps::{Array, Map, MapData},
+    programs::{links::PinnedLink, loaded_programs},
+};
+use clawd_common::{ABI_VERSION, record::Meta};
+
+use crate::{error::OpenError, install::PROGRAMS, object::object_sha256};
+
+/// Names of the maps, as in the object.
+pub(crate) const MAPS: &[&str] = &[
+    "SANDBOX", "PROCESS", "IDENTITY", "ADDRESS", "RULE", "MASK", "COUNTERS", "DENIED", "GRANTED", "FILE_KEY",
+    "SOCKET",
+];
+/// The map that is pinned last and removed first.
+pub(crate) const META: &str = "META";
+
+/// The folder of pins of one daemon.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    dir: PathBuf,
+}
+
+/// What lies in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum PinState {
+    /// Nothing.
+    Absent,
+    /// The rest of a start or a removal that did not finish: no sandbox was ever judged by it.
+    Unfinished,
+    /// Pins of this very build.
+    Ours,
+    /// Pins of another build, with the ABI version that they carry.
+    Other {
+        /// [`clawd_common::ABI_VERSION`] of the daemon that made them.
+        abi_version: u32,
+    },
+}
+
+/// One hook as the kernel reports it.
+#[derive(Clone, Debug)]
+pub struct HookStatus {
+    /// The program.
+    pub name: &'static str,
+    /// Id of the program behind the pinned link; `None` where the link is missing.
+    pub program_id: Option<u32>,
+    /// Instructions that the verifier processed, where the kernel tells.
+    pub instructions: Option<u32>,
+}
+
+impl Pins {
+    /// The pins below `dir`, a folder of a bpf file system.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("map_{name}"))
+    }
+
+    pub(crate) fn link(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("link_{name}"))
+    }
+
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("program_{name}"))
+    }
+
+    pub(crate) fn open_map(&self, name: &str) -> Result<MapData, OpenError> {
+        let path = self.map(name);
+        MapData::from_pin(&path).map_err(|source| OpenError::Map { path, source: Box::new(source) })
+    }
+
+    /// Looks at the folder; changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the folder or `META` cannot be read.
+    pub fn state(&self) -> Result<PinState, OpenError> {
+        if self.entries()?.is_empty() {
+            return Ok(PinState::Absent);
+        }
+        if !self.map(META).exists() {
+            return Ok(PinState::Unfinished);
+        }
+        let meta = self.meta()?;
+        Ok(if meta.abi_version == ABI_VERSION && meta.object_sha256 == object_sha256() {
+            PinState::Ours
+        } else {
+            PinState::Other { abi_version: meta.abi_version }
+        })
+    }
+
+    /// What the daemon that made the pins wrote about them.
+    ///
+    /// # Errors
+    /// [`OpenError`] where `META` cannot be opened or read, its size included.
+    pub fn meta(&self) -> Result<Meta, OpenError> {
+        let data = self.open_map(META)?;
+        Map::from_map_data(data)
+            .and_then(Array::<_, Meta>::try_from)
+            .and_then(|meta| meta.get(&0, 0))
+            .map_err(|source| OpenError::Map { path: self.map(META), source: Box::new(source) })
+    }
+
+    /// Removes every pin, `META` first: what is left after a crash in between is [`PinState::Unfinished`].
+    ///
+    /// # Errors
+    /// [`OpenError::File`] naming the pin that could not be removed.
+    pub fn remove(&self) -> Result<(), OpenError> {
+        let mut entries = self.entries()?;
+        let meta = self.map(META);
+        entries.sort_by_key(|path| *path != meta);
+        for path in entries {
+            fs::remove_file(&path).map_err(|source| OpenError::File { path, source })?;
+        }
+        match fs::remove_dir(&self.dir) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(OpenError::File { path: self.dir.clone(), source }),
+        }
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, OpenError> {
+        let failed = |source| OpenError::File { path: self.dir.clone(), source };
+        match fs::read_dir(&self.dir) {
+            Ok(entries) => {
+                entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>().map_err(failed)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Asks the kernel which program each pinned link runs.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<HookStatus> {
+        let programs: Vec<_> = loaded_programs().filter_map(Result::ok).collect();
+        PROGRAMS
+            .iter()
+            .map(|program| {
+                let link = PinnedLink::from_pin(self.link(program.name)).ok();
+                let info = link.and_then(|link| aya::programs::links::FdLink::from(link).info().ok());
+                let program_id = info.map(|info| info.program_id());
+                let instructions = program_id.and_then(|id| {
+                    programs.iter().find(|loaded| loaded.id() == id).and_then(|loaded| loaded.verified_instruction_count())
+                });
+                HookStatus { name: program.name, program_id, instructions }
+            })
+            .collect()
+    }
+}
