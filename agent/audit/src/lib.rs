@@ -1,1 +1,22 @@
-//! audit
+//! The audit log: from the kernel's fixed-size events to JSON lines in a file, and back.
+//!
+//! [`decode`](decode::decode) reads an event's bytes, [`record`](convert::record) names what its
+//! numbers stand for, [`AuditLog`] numbers the record and writes it. [`tail`](tail::tail) reads
+//! records back. Records follow the classes of OCSF 1.3.0.
+#![forbid(unsafe_code)]
+
+pub mod convert;
+pub mod daemon;
+pub mod decode;
+pub mod log;
+pub mod record;
+pub mod tail;
+pub mod time;
+
+pub use convert::{Names, record};
+pub use daemon::DaemonEvent;
+pub use decode::{DecodeError, decode};
+pub use log::{AppendError, AuditLog, Line, OpenError};
+pub use record::{Activity, AuditRecord, Class, Digest, Outcome, Protocol};
+pub use tail::{Tail, tail};
+pub use time::{Clock, Timestamp};

@@ -1,0 +1,133 @@
+//! Tests of the sink on real files: numbering, torn lines, modes, errors.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use super::{AppendError, AuditLog, DAMAGED_LINES, OpenError};
+use crate::{
+    record::{Activity, AuditRecord},
+    tail::{read_line, tail},
+    time::Timestamp,
+};
+
+fn record() -> AuditRecord {
+    AuditRecord::new(Timestamp::from_unix_ns(0), Activity::Connect)
+}
+
+fn append(log: &mut AuditLog) -> u64 {
+    log.append(record()).expect("appends").seq
+}
+
+fn seqs(path: &Path) -> Vec<u64> {
+    let tail = tail(path, usize::MAX, None).expect("reads");
+    let seq = |line: &String| read_line(line.as_bytes()).expect("a record").seq;
+    tail.lines.iter().map(seq).collect()
+}
+
+#[test]
+fn log_numbers_go_on_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.jsonl");
+    let mut log = AuditLog::open(&path).expect("opens");
+    assert_eq!(
+        (log.last_seq(), append(&mut log), append(&mut log)),
+        (0, 1, 2)
+    );
+    log.sync().expect("syncs");
+    drop(log);
+    let mut log = AuditLog::open(&path).expect("opens again");
+    assert_eq!((log.last_seq(), append(&mut log)), (2, 3));
+    assert_eq!(log.damaged_lines(), 0);
+    assert_eq!(seqs(&path), [1, 2, 3]);
+}
+
+#[test]
+fn log_torn_line_is_ended_and_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.jsonl");
+    let mut log = AuditLog::open(&path).expect("opens");
+    append(&mut log);
+    append(&mut log);
+    drop(log);
+    let bytes = fs::read(&path).expect("reads");
+    fs::write(&path, bytes.get(..bytes.len() - 5).expect("longer")).expect("cuts");
+    for (restart, last_seq) in [(0, 1), (1, 2)] {
+        let mut log = AuditLog::open(&path).expect("opens again");
+        assert_eq!(log.last_seq(), last_seq);
+        // Ended by the first restart's record, so the second finds a record as the last line.
+        assert_eq!(log.damaged_lines(), 1 - restart);
+        append(&mut log);
+    }
+    assert_eq!(seqs(&path), [1, 2, 3]);
+    assert_eq!(tail(&path, 9, None).expect("reads").damaged, 1);
+}
+
+#[test]
+fn log_is_private_even_if_it_was_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.jsonl");
+    fs::write(&path, "").expect("makes");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("opens up");
+    for path in [path, dir.path().join("new.jsonl")] {
+        drop(AuditLog::open(&path).expect("opens"));
+        let mode = fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    }
+}
+
+#[test]
+fn log_in_place_of_something_else_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let link = dir.path().join("link");
+    symlink(dir.path().join("target"), &link).expect("links");
+    assert!(matches!(AuditLog::open(&link), Err(OpenError::Io { .. })));
+    assert!(!dir.path().join("target").exists());
+    let device = Path::new("/dev/null");
+    assert!(matches!(
+        AuditLog::open(device),
+        Err(OpenError::NotRegular { .. })
+    ));
+    let missing = dir.path().join("no/such/directory");
+    assert!(matches!(
+        AuditLog::open(&missing),
+        Err(OpenError::Io { .. })
+    ));
+}
+
+#[test]
+fn log_without_any_record_at_its_end_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.jsonl");
+    let lines = usize::try_from(DAMAGED_LINES).expect("small");
+    fs::write(&path, "nothing\n".repeat(lines)).expect("makes");
+    assert!(matches!(
+        AuditLog::open(&path),
+        Err(OpenError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn log_write_error_is_returned_counted_and_leaves_a_gap() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.jsonl");
+    let mut log = AuditLog::open(&path).expect("opens");
+    append(&mut log);
+    // A descriptor that cannot be written to stands for a full disk.
+    let writable = std::mem::replace(&mut log.file, fs::File::open(&path).expect("opens"));
+    let error = log.append(record()).expect_err("not writable");
+    assert!(matches!(error, AppendError::Write { seq: 2, .. }));
+    assert_eq!(log.write_errors(), 1);
+    log.file = writable;
+    assert_eq!(append(&mut log), 3);
+    assert_eq!(seqs(&path), [1, 3]);
+}
+
+#[test]
+fn log_tail_of_no_log_is_empty() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tail = tail(&dir.path().join("none"), 5, None).expect("no error");
+    assert!(tail.lines.is_empty());
+}
