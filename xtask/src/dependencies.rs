@@ -67,6 +67,17 @@ struct Package {
     licence: String,
 }
 
+impl Package {
+    /// Whether `specification` is this name with this version, or with the beginning of it.
+    fn is_named_by(&self, specification: &str) -> bool {
+        let Some((name, version)) = specification.split_once('@') else {
+            return false;
+        };
+        let rest = self.version.strip_prefix(version);
+        name == self.name && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
 fn tree(selection: &[&str]) -> anyhow::Result<BTreeSet<Package>> {
     let arguments = [
         "tree",
@@ -117,9 +128,12 @@ fn licence_complaints(packages: &BTreeSet<Package>, allowed: &[String]) -> Vec<S
 
 fn duplicate_complaints(packages: &BTreeSet<Package>, skipped: &[String]) -> Vec<String> {
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for Package { name, version, .. } in packages {
-        if !skipped.contains(&format!("{name}@{version}")) {
-            versions.entry(name).or_default().push(version);
+    for package in packages {
+        if !skipped.iter().any(|skip| package.is_named_by(skip)) {
+            versions
+                .entry(&package.name)
+                .or_default()
+                .push(&package.version);
         }
     }
     let twice = versions
@@ -178,7 +192,19 @@ mod tests {
             package("b", "1.0.0"),
         ]);
         assert_eq!(duplicate_complaints(&packages, &[]).len(), 1);
-        assert!(duplicate_complaints(&packages, &["a@1.0.0".to_owned()]).is_empty());
+        for skip in ["a@1.0.0", "a@1", "a@2.0"] {
+            assert!(
+                duplicate_complaints(&packages, &[skip.to_owned()]).is_empty(),
+                "{skip}"
+            );
+        }
+        for skip in ["a", "a@1.0.00", "a@1.", "b@1"] {
+            assert_eq!(
+                duplicate_complaints(&packages, &[skip.to_owned()]).len(),
+                1,
+                "{skip}"
+            );
+        }
     }
 
     #[test]

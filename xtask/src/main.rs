@@ -24,32 +24,19 @@ struct Subcommand {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand {
-        name: "setup",
-        usage: setup::USAGE,
-        about: setup::ABOUT,
-        run: setup::run,
-    },
-    Subcommand {
-        name: "build",
-        usage: build::USAGE,
-        about: build::ABOUT,
-        run: build::run,
-    },
-    Subcommand {
-        name: "test",
-        usage: test::USAGE,
-        about: test::ABOUT,
-        run: test::run,
-    },
-    Subcommand {
-        name: "vm",
-        usage: vm::USAGE,
-        about: vm::ABOUT,
-        run: vm::run,
-    },
-];
+/// The table of subcommands: each is a module with `ABOUT`, `USAGE`, and `run`.
+macro_rules! subcommands {
+    ($($module:ident),+ $(,)?) => {
+        const SUBCOMMANDS: &[Subcommand] = &[$(Subcommand {
+            name: stringify!($module),
+            usage: $module::USAGE,
+            about: $module::ABOUT,
+            run: $module::run,
+        }),+];
+    };
+}
+
+subcommands!(setup, build, test, vm);
 
 /// Exit code for arguments that make no sense.
 const EXIT_USAGE: u8 = 2;

@@ -23,6 +23,8 @@ type Step<'run> = (
     &'run dyn Fn(&mut Outcome) -> anyhow::Result<()>,
 );
 
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
 /// `cargo xtask test [SERIES]...`
 pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
     let arguments = Arguments::parse(raw, &[])?;
@@ -89,20 +91,32 @@ fn formatting() -> anyhow::Result<()> {
     ]))
 }
 
-/// With the profile of the build, so that build scripts and macros are compiled once.
 fn lints() -> anyhow::Result<()> {
-    let arguments = [
+    // With the profile of the build, so that build scripts and macros are compiled once.
+    let workspace = [
         "clippy",
         "--workspace",
         "--all-targets",
         "--release",
         "--locked",
         "--quiet",
-        "--",
-        "-D",
-        "warnings",
     ];
-    process::run(&mut process::cargo(&arguments))
+    process::run(process::cargo(&workspace).args(DENY_WARNINGS))?;
+    let ebpf = [
+        "clippy",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--target",
+        "bpfel-unknown-none",
+    ];
+    let mut command = process::cargo(&ebpf);
+    command.args(["-Z", "build-std=core"]).args(DENY_WARNINGS);
+    // The same switch as the build of the object has: stable Rust, but for `build-std`.
+    command
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", workspace::target_dir().join("ebpf"));
+    process::run(command.current_dir(workspace::root().join("ebpf")))
 }
 
 fn unit_tests(outcome: &mut Outcome) -> anyhow::Result<()> {

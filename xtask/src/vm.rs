@@ -8,7 +8,7 @@ mod qemu;
 mod test_binaries;
 mod tree;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::thread;
 
@@ -78,6 +78,7 @@ pub(crate) fn series_in(words: &[String]) -> Result<Vec<String>, UsageError> {
 /// # Errors
 /// No machine was booted: a kernel cannot be had, or the tests do not compile.
 pub(crate) fn test_on(series: &[String], test_arguments: &[String]) -> anyhow::Result<Report> {
+    let _only_run = lock()?;
     let kernels = series
         .iter()
         .map(|series| kernel::fetch(series))
@@ -85,12 +86,17 @@ pub(crate) fn test_on(series: &[String], test_arguments: &[String]) -> anyhow::R
     let binaries = test_binaries::build()?;
     let directory = directory();
     let base = image::base(&directory, &binaries, test_arguments)?;
-    let runs: Vec<anyhow::Result<(i32, Outcome)>> = thread::scope(|scope| {
+    let runs: Vec<(Outcome, anyhow::Result<i32>)> = thread::scope(|scope| {
         let machines: Vec<_> = kernels
             .iter()
             .map(|kernel| scope.spawn(|| boot(kernel, &base)))
             .collect();
-        let gone = |_| Err(anyhow!("the thread that watched the machine panicked"));
+        let gone = |_| {
+            (
+                Outcome::default(),
+                Err(anyhow!("the thread that watched it panicked")),
+            )
+        };
         machines
             .into_iter()
             .map(|machine| machine.join().unwrap_or_else(gone))
@@ -100,27 +106,18 @@ pub(crate) fn test_on(series: &[String], test_arguments: &[String]) -> anyhow::R
         outcome: Outcome::default(),
         failures: Vec::new(),
     };
-    for (kernel, run) in kernels.iter().zip(runs) {
-        match run {
-            Ok((exit_code, outcome)) => {
-                report.outcome += if exit_code == 0 {
-                    outcome
-                } else {
-                    outcome.with_a_failure()
-                };
-                if exit_code != 0 || outcome.failed > 0 {
-                    report
-                        .failures
-                        .push(format!("tests failed on {}", kernel.release));
-                }
-            }
-            Err(error) => {
-                report.outcome += Outcome::default().with_a_failure();
-                report
-                    .failures
-                    .push(format!("{}: {error:#}", kernel.release));
-            }
-        }
+    for (kernel, (outcome, exit_code)) in kernels.iter().zip(runs) {
+        let failure = match exit_code {
+            Ok(0) => None,
+            Ok(_) => Some(format!("tests failed on {}", kernel.release)),
+            Err(error) => Some(format!("{}: {error:#}", kernel.release)),
+        };
+        report.outcome += if failure.is_none() {
+            outcome
+        } else {
+            outcome.with_a_failure()
+        };
+        report.failures.extend(failure);
     }
     Ok(report)
 }
@@ -130,19 +127,42 @@ fn directory() -> PathBuf {
     workspace::target_dir().join("vm")
 }
 
-fn boot(kernel: &Kernel, base: &image::Base) -> anyhow::Result<(i32, Outcome)> {
-    let directory = directory().join(&kernel.series);
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
-    let initrd = image::with_modules(base, kernel, &directory)?;
+/// Keeps a second run in this checkout waiting: it would build its images in the same place.
+fn lock() -> anyhow::Result<File> {
+    let path = directory().join("lock");
+    fs::create_dir_all(directory())
+        .with_context(|| format!("cannot make {}", directory().display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    if file.try_lock().is_err() {
+        println!("waiting for another run of the virtual machines in this checkout");
+        file.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// Returns what the tests counted, even if the machine died, and their exit code.
+fn boot(kernel: &Kernel, base: &image::Base) -> (Outcome, anyhow::Result<i32>) {
     let mut outcome = Outcome::default();
-    let exit_code = qemu::run(kernel, &initrd, &directory, |line| {
+    let exit_code = run_machine(kernel, base, |line| {
         println!("[{}] {line}", kernel.series);
         if let Some(summary) = Outcome::from_summary_line(line) {
             outcome += summary;
         }
-    })?;
-    Ok((exit_code, outcome))
+    });
+    (outcome, exit_code)
+}
+
+fn run_machine(
+    kernel: &Kernel,
+    base: &image::Base,
+    on_line: impl FnMut(&str),
+) -> anyhow::Result<i32> {
+    let directory = directory().join(&kernel.series);
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let initrd = image::with_modules(base, kernel, &directory)?;
+    qemu::run(kernel, &initrd, &directory, on_line)
 }
 
 #[cfg(test)]

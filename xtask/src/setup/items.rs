@@ -73,7 +73,7 @@ const PACKAGES: &[Row] = &[
     (
         Group::Demo,
         "python3",
-        "/usr/bin/python3",
+        "/usr/bin/pydoc3",
         "a program that the demo and the tests confine",
     ),
     (

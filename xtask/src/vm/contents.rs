@@ -13,6 +13,7 @@ pub(super) const PROGRAMS: &[&str] = &[
     "/usr/bin/env",
     "/usr/bin/false",
     "/usr/bin/id",
+    "/usr/bin/ip",
     "/usr/bin/ls",
     "/usr/bin/mkdir",
     "/usr/bin/mv",
@@ -25,7 +26,6 @@ pub(super) const PROGRAMS: &[&str] = &[
     "/usr/bin/touch",
     "/usr/bin/true",
     "/usr/bin/unshare",
-    "/usr/sbin/ip",
     "/usr/sbin/nginx",
 ];
 
@@ -100,5 +100,6 @@ pub(super) const LINKS: &[(&str, &str)] = &[
     ("lib64", "usr/lib64"),
     ("sbin", "usr/sbin"),
     ("usr/bin/sh", "dash"),
+    ("usr/sbin/ip", "../bin/ip"),
     ("etc/mtab", "../proc/self/mounts"),
 ];
