@@ -1,2 +1,63 @@
-//! clawctl
-fn main() {}
+//! The operator tool: arguments as typed, a checked command, one function for each.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod client;
+mod command;
+mod environment;
+mod failure;
+mod lines;
+mod logs;
+mod output;
+mod policy;
+mod ps;
+mod run;
+mod status;
+mod stop;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{
+    arguments::Arguments,
+    client::Client,
+    command::{Command, Invocation},
+    failure::Failure,
+};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::usage(&error),
+    };
+    let json = arguments.json;
+    match Invocation::check(arguments).and_then(execute) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(json),
+    }
+}
+
+/// Carries out a checked command; returns the exit code.
+fn execute(invocation: Invocation) -> Result<u8, Failure> {
+    let client = Client::new(invocation.socket);
+    let json = invocation.json;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::setup(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        match invocation.command {
+            Command::Run(command) => run::run(&client, *command).await,
+            Command::Ps => ps::ps(&client, json).await,
+            Command::Stop(target) => stop::stop(&client, target, json).await,
+            Command::Status => status::status(&client, json).await,
+            Command::Logs(query) => logs::logs(&client, query, json).await,
+            Command::PolicyValidate(file) => policy::validate(&file, json),
+            Command::PolicyPush { sandbox, file } => {
+                policy::push(&client, sandbox, &file, json).await
+            }
+        }
+    })
+}

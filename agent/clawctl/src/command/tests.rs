@@ -1,0 +1,151 @@
+//! Tests of command lines: what is understood, and what is wrong usage.
+
+use std::path::Path;
+
+use clap::{CommandFactory as _, Parser as _};
+use clawd_control::{LogQuery, NetworkMode, limits};
+
+use super::{Command, Invocation, StopTarget, check_run};
+use crate::{
+    arguments::{Action, Arguments, RunArguments},
+    failure::Failure,
+};
+
+/// Parses and checks; both kinds of wrong usage have exit code 2.
+fn check(line: &[&str]) -> Result<Command, u8> {
+    let words = std::iter::once("clawctl").chain(line.iter().copied());
+    let arguments = Arguments::try_parse_from(words).map_err(|error| {
+        assert!(error.use_stderr(), "{error}");
+        2_u8
+    })?;
+    let checked = Invocation::check(arguments);
+    checked
+        .map(|invocation| invocation.command)
+        .map_err(|failure| failure.code)
+}
+
+fn run_arguments(line: &[&str]) -> RunArguments {
+    let words = ["clawctl", "run"].iter().chain(line);
+    match Arguments::try_parse_from(words).expect("parses").action {
+        Action::Run(run) => run,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn arguments_table_is_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn run_takes_its_command_after_two_dashes_as_it_is() {
+    let line = [
+        "--policy",
+        "p.yaml",
+        "--name",
+        "a",
+        "--workspace",
+        "w",
+        "--network",
+        "direct",
+        "--user",
+        "u",
+        "--env",
+        "A=b=c",
+        "--env",
+        "E=",
+        "--",
+        "/bin/sh",
+        "-c",
+        "--json",
+    ];
+    let run = check_run(run_arguments(&line), Some("xterm".to_owned())).expect("valid");
+    assert_eq!(run.policy.as_deref(), Some(Path::new("p.yaml")));
+    assert_eq!(run.name.map(|name| name.to_string()).as_deref(), Some("a"));
+    assert_eq!(run.network, Some(NetworkMode::Direct));
+    assert_eq!(run.user.as_deref(), Some("u"));
+    assert_eq!(run.command, ["/bin/sh", "-c", "--json"]);
+    let env: Vec<_> = run
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(env, [("A", "b=c"), ("E", ""), ("TERM", "xterm")]);
+}
+
+#[test]
+fn run_term_given_is_not_replaced() {
+    let run = run_arguments(&["--env", "TERM=dumb", "--", "x"]);
+    let run = check_run(run, Some("xterm".to_owned())).expect("valid");
+    assert_eq!(run.env, [("TERM".to_owned(), "dumb".to_owned())]);
+}
+
+#[test]
+fn wrong_usage_has_exit_code_2() {
+    for line in [
+        &[][..],
+        &["frob"],
+        &["run"],
+        &["run", "--"],
+        &["run", "ls"],
+        &["run", "--frob", "--", "ls"],
+        &["run", "--name", "A", "--", "ls"],
+        &["run", "--network", "isolated", "--", "ls"],
+        &["run", "--env", "A", "--", "ls"],
+        &["run", "--env", "=x", "--", "ls"],
+        &["run", "--env", "LD_PRELOAD=/x.so", "--", "ls"],
+        &["run", "--env", "GCONV_PATH=/x", "--", "ls"],
+        &["stop"],
+        &["stop", "../x"],
+        &["stop", "a", "--all"],
+        &["ps", "x"],
+        &["logs", "-n", "x"],
+        &["logs", "-n", "100001"],
+        &["logs", "--sandbox", "a/b"],
+        &["policy"],
+        &["policy", "validate"],
+        &["policy", "push", "f"],
+        &["policy", "push", "--sandbox", "a"],
+    ] {
+        assert_eq!(check(line).map(|_| ()), Err(2), "{line:?}");
+    }
+}
+
+#[test]
+fn wrong_variable_is_not_shown_with_its_value() {
+    for text in ["hunter2", "LD_PRELOAD=hunter2"] {
+        let run = run_arguments(&["--env", text, "--", "x"]);
+        let Failure { message, .. } = check_run(run, None).expect_err("refused");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn commands_are_understood() {
+    assert!(matches!(check(&["ps", "--json"]), Ok(Command::Ps)));
+    assert!(matches!(check(&["--json", "status"]), Ok(Command::Status)));
+    assert!(matches!(
+        check(&["stop", "--all"]),
+        Ok(Command::Stop(StopTarget::All))
+    ));
+    assert!(matches!(
+        check(&["stop", "a"]),
+        Ok(Command::Stop(StopTarget::One(_)))
+    ));
+    let Ok(Command::Logs(query)) = check(&["logs", "-f", "-n", "5", "--sandbox", "a"]) else {
+        panic!("not understood");
+    };
+    assert_eq!(query.to_string(), "follow=true&n=5&sandbox=a");
+    assert!(matches!(check(&["logs"]), Ok(Command::Logs(query)) if query == LogQuery::default()));
+    assert!(limits::LOG_RECORDS >= LogQuery::default().last);
+    let push = check(&["policy", "push", "--sandbox", "a", "f.yaml"]);
+    assert!(matches!(push, Ok(Command::PolicyPush { file, .. }) if file == Path::new("f.yaml")));
+}
+
+#[test]
+fn socket_typed_is_the_socket_used() {
+    let line = ["clawctl", "ps", "--socket", "/tmp/s"];
+    let arguments = Arguments::try_parse_from(line).expect("parses");
+    let invocation = Invocation::check(arguments).expect("valid");
+    assert_eq!(invocation.socket, Path::new("/tmp/s"));
+}

@@ -1,0 +1,157 @@
+//! `clawctl policy`: check a policy without clawd, or put one in force.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use clawd_control::{ExitCode, PolicySource, PushReport, PushRequest, Route, SandboxName, limits};
+use serde::Serialize;
+
+use crate::{
+    client::Client,
+    failure::Failure,
+    output::{complain, json as to_json, print, shown, shown_lines},
+};
+
+/// A policy that was read and is valid.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// As clawd will get it.
+    pub(crate) source: PolicySource,
+    /// What looks unintended.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What `validate --json` prints.
+#[derive(Debug, Serialize)]
+struct Validation<'a> {
+    file: String,
+    valid: bool,
+    warnings: &'a [String],
+    error: Option<&'a str>,
+}
+
+/// `clawctl policy validate`.
+pub(crate) fn validate(file: &Path, json: bool) -> Result<u8, Failure> {
+    let checked = read(file);
+    if json {
+        let (warnings, error) = match &checked {
+            Ok(checked) => (checked.warnings.as_slice(), None),
+            Err(failure) => (&[][..], Some(failure.message.as_str())),
+        };
+        print(&to_json(&Validation {
+            file: file.display().to_string(),
+            valid: error.is_none(),
+            warnings,
+            error,
+        }))?;
+        return Ok(checked.map_or_else(|failure| failure.code, |_| ExitCode::Ok.code()));
+    }
+    warn(&checked?.warnings);
+    print(&format!("{}: valid", shown(&file.display().to_string())))?;
+    Ok(ExitCode::Ok.code())
+}
+
+/// `clawctl policy push`.
+pub(crate) async fn push(
+    client: &Client,
+    sandbox: SandboxName,
+    file: &Path,
+    json: bool,
+) -> Result<u8, Failure> {
+    let checked = read(file)?;
+    let request = PushRequest {
+        policy: checked.source,
+    };
+    let report: PushReport = client.request_with(&Route::Push(sandbox), &request).await?;
+    if json {
+        print(&to_json(&report))?;
+    } else {
+        warn(&report.warnings);
+        let PushReport {
+            sandbox,
+            generation,
+            elapsed_us,
+            ..
+        } = report;
+        print(&format!(
+            "generation {generation} is in force for {sandbox} ({elapsed_us} us)"
+        ))?;
+    }
+    Ok(ExitCode::Ok.code())
+}
+
+/// Reads and checks the policy at `path`.
+///
+/// # Errors
+/// Exit code 2, with every mistake that was found and its place in the file.
+pub(crate) fn read(path: &Path) -> Result<Checked, Failure> {
+    let file = path.to_str().ok_or_else(|| {
+        Failure::usage(format!("policy file name {} is not UTF-8", path.display()))
+    })?;
+    let text = read_text(path)?;
+    let parsed = clawd_policy::parse(file, &text);
+    let parsed = parsed.map_err(|errors| Failure::usage(errors.to_string()))?;
+    // The id stands for the one that clawd will give; the result does not depend on it.
+    clawd_policy::compile(&parsed.policy, 1)
+        .map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+    Ok(Checked {
+        source: PolicySource {
+            file: file.to_owned(),
+            text,
+        },
+        warnings: parsed.warnings.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let cannot = |error| Failure::usage(format!("cannot read policy {shown}: {error}"));
+    let limit = limits::POLICY_BYTES;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too long, even one without end.
+    let mut file = File::open(path).map_err(cannot)?.take(limit as u64 + 1);
+    file.read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() > limit {
+        return Err(Failure::usage(format!(
+            "policy {shown} is longer than {limit} bytes"
+        )));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| Failure::usage(format!("policy {shown} is not UTF-8: {error}")))
+}
+
+/// Shows warnings on standard error.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        complain(&shown_lines(warning));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clawd_control::limits;
+
+    use super::read;
+
+    #[test]
+    fn policy_that_cannot_be_used_is_wrong_usage_and_names_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("p.yaml");
+        let refused = |want: &str| {
+            let failure = read(&path).expect_err("refused");
+            assert_eq!(failure.code, 2);
+            assert!(failure.message.contains("p.yaml"), "{}", failure.message);
+            assert!(failure.message.contains(want), "{}", failure.message);
+        };
+        refused("cannot read");
+        fs::write(&path, b"version: \xff").expect("writes");
+        refused("not UTF-8");
+        fs::write(&path, "#".repeat(limits::POLICY_BYTES + 1)).expect("writes");
+        refused("longer than");
+        fs::write(&path, "version: 2\nfrobnicate: 1\n").expect("writes");
+        refused("p.yaml:2:1:");
+        fs::write(&path, "version: 2\n").expect("writes");
+        read(&path).expect("the least policy there is");
+    }
+}
