@@ -4,7 +4,7 @@ use crate::{
     error::PolicyErrorKind,
     escape::quoted,
     fields::{At, Field, Fields, Keys, read_with, scalar},
-    node::{Key, Node, Scalar, ScalarKind},
+    node::{Key, Node, Scalar, ScalarKind, Value},
     problem::Problems,
 };
 
@@ -127,6 +127,18 @@ impl PolicyFile {
     /// keys mean something else.
     pub(crate) fn read(root: Node, problems: &mut Problems) -> Option<Self> {
         let at = root.at;
+        if let Value::Scalar(scalar) = &root.value
+            && scalar.kind == ScalarKind::Null
+        {
+            let message = "the file holds no policy".to_owned();
+            problems.error(
+                at,
+                PolicyErrorKind::Missing,
+                message,
+                "start with `version: 2`",
+            );
+            return None;
+        }
         let mut fields = Fields::open(root, &POLICY, problems)?;
         match fields.scalar("version", problems) {
             Field::Given(version) if !check_version(&version, problems) => return None,
@@ -158,6 +170,10 @@ fn check_version(version: &At<Scalar>, problems: &mut Problems) -> bool {
         "1" if is_number => (
             "version 1 of the policy language is not read yet".to_owned(),
             "write the policy in version 2; its keys have the same shape and safer defaults",
+        ),
+        "1" | "2" => (
+            "`version` is a text, not a number".to_owned(),
+            "write `version: 2`, without quotes",
         ),
         other => (
             format!(

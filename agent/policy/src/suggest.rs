@@ -21,7 +21,8 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance, blind to case and to `-` for `_`.
+/// Slips from one word to the other: letters added, left out, changed or swapped with the next.
+/// Blind to case and to `-` for `_`.
 fn distance(a: &str, b: &str) -> usize {
     let fold = |text: &str| -> Vec<char> {
         text.chars()
@@ -35,22 +36,31 @@ fn distance(a: &str, b: &str) -> usize {
             .collect()
     };
     let (a, b) = (fold(a), fold(b));
-    // row[j]: distance of the part of `a` read so far to the first j characters of `b`.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    // rows[i][j]: distance of the first i characters of `a` to the first j of `b`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    let at = |rows: &[Vec<usize>], i: usize, j: usize| -> usize {
+        let cell = rows.get(i).and_then(|row| row.get(j));
+        cell.copied().unwrap_or(usize::MAX / 2) // unreached, and no sum of it overflows
+    };
     for (i, x) in a.iter().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        let mut left = i + 1;
-        next.push(left);
-        for (y, pair) in b.iter().zip(row.windows(2)) {
-            let &[diagonal, above] = pair else { break };
-            left = (diagonal + usize::from(x != y))
-                .min(above + 1)
-                .min(left + 1);
-            next.push(left);
+        rows.push(vec![i + 1]);
+        for (j, y) in b.iter().enumerate() {
+            let changed = at(&rows, i, j) + usize::from(x != y);
+            let mut least = changed
+                .min(at(&rows, i, j + 1) + 1)
+                .min(at(&rows, i + 1, j) + 1);
+            if let (Some(i), Some(j)) = (i.checked_sub(1), j.checked_sub(1))
+                && a.get(i) == Some(y)
+                && b.get(j) == Some(x)
+            {
+                least = least.min(at(&rows, i, j) + 1);
+            }
+            if let Some(row) = rows.last_mut() {
+                row.push(least);
+            }
         }
-        row = next;
     }
-    row.last().copied().unwrap_or(usize::MAX)
+    at(&rows, a.len(), b.len())
 }
 
 #[cfg(test)]
@@ -61,13 +71,15 @@ mod tests {
     fn distance_counts_slips() {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("prot", "port"), 1);
         assert_eq!(distance("read-only", "READ_ONLY"), 0);
     }
 
     #[test]
     fn nearest_is_near() {
         let keys = ["host", "cidr", "port", "ports"];
-        assert_eq!(nearest("hots", keys), None);
+        assert_eq!(nearest("hots", keys), Some("host"));
         assert_eq!(nearest("hosts", keys), Some("host"));
         assert_eq!(nearest("prt", keys), Some("port"));
         assert_eq!(nearest("address", keys), None);

@@ -1,0 +1,176 @@
+//! No text makes the reader panic.
+
+use proptest::prelude::*;
+
+use crate::{compile, parse};
+
+/// Every key and some values of each kind.
+pub(super) const FULL: &str = r#"version: 2
+filesystem_policy:
+  include_workdir: true
+  read_only: [/etc/a, "/etc/b"]
+  read_execute:
+    - /usr
+  read_write: [/tmp]
+landlock: { compatibility: best_effort }
+process: { run_as_user: agent, run_as_group: "1000", seccomp: strict }
+network: { mode: direct }
+env: { LANG: C.UTF-8, "PATH": '/usr/bin' }
+network_policies:
+  web: &web
+    name: Web
+    endpoints:
+      - { host: 192.0.2.1, port: 443 }
+      - { cidr: "2001:db8::/32", ports: [80, 9000-9010], protocol: udp }
+    binaries: &bins
+      - { path: /usr/bin/curl }
+      - { sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 }
+  again:
+    endpoints:
+      - { cidr: 0.0.0.0/0, port: 22 }
+    binaries: *bins
+"#;
+
+/// Parses, shows and compiles whatever comes out.
+fn exercise(text: &str) {
+    match parse("policy\u{1b}.yaml", text) {
+        Ok(parsed) => {
+            let shown: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
+            assert!(shown.iter().all(|text| fit(text)), "{shown:?}");
+            let _image = compile(&parsed.policy, 1);
+        }
+        Err(errors) => {
+            assert!(!errors.as_slice().is_empty(), "refused without a reason");
+            let shown = errors.to_string();
+            assert!(fit(&shown), "{shown:?}");
+        }
+    }
+}
+
+fn fit(shown: &str) -> bool {
+    !shown.contains(|c: char| c != '\n' && c.is_control())
+}
+
+/// Pieces that mean something to YAML or to the policy language.
+fn piece() -> impl Strategy<Value = String> {
+    const PIECES: [&str; 44] = [
+        "\n",
+        "\n  ",
+        "\n    ",
+        "- ",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "\"",
+        "'",
+        "|",
+        ">",
+        "&a ",
+        "*a",
+        "*bins",
+        "<<",
+        "!!int ",
+        "!!binary ",
+        "!x ",
+        "---\n",
+        "...\n",
+        "%YAML 1.2\n",
+        "#",
+        "\t",
+        "\r",
+        "\0",
+        "\u{feff}",
+        "\u{202e}",
+        "~",
+        "null",
+        "-1",
+        "1e999",
+        ".nan",
+        "0x10",
+        "::ffff:1.2.3.4",
+        "9000-1",
+        "0-65535",
+        "version: 2\n",
+        "ports",
+        "cidr",
+        "script",
+        "? ",
+    ];
+    prop_oneof![
+        6 => prop::sample::select(PIECES.to_vec()).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn parse_takes_any_text(text in any::<String>()) {
+        exercise(&text);
+    }
+
+    #[test]
+    fn parse_takes_any_pieces(pieces in prop::collection::vec(piece(), 0..40)) {
+        exercise(&pieces.concat());
+    }
+
+    #[test]
+    fn parse_takes_changed_policies(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..30_usize, piece()), 1..4),
+    ) {
+        let mut chars: Vec<char> = FULL.chars().collect();
+        for (at, removed, piece) in edits {
+            let at = at.index(chars.len().max(1)).min(chars.len());
+            let end = (at + removed).min(chars.len());
+            chars.splice(at..end, piece.chars());
+        }
+        exercise(&chars.into_iter().collect::<String>());
+    }
+}
+
+#[test]
+fn full_policy_is_valid() {
+    let parsed = parse("full.yaml", FULL).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(parsed.warnings, []);
+}
+
+#[test]
+fn parse_survives_depth_and_size() {
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+        "a:\n".repeat(100_000),
+        (0..20_000)
+            .map(|i| format!("{}a:\n", " ".repeat(i % 1000)))
+            .collect(),
+        format!("version: 2\n{}", "x: [".repeat(200_000)),
+        format!(
+            "version: 2\n{}",
+            (0..60_000)
+                .map(|i| format!("k{i}: 1\n"))
+                .collect::<String>()
+        ),
+        format!("a: &a [x]\nb: [{}]", "*a,".repeat(10_000)),
+        "x".repeat((1 << 20) + 1),
+        "\"".to_owned() + &"\\u0001".repeat(100_000),
+    ] {
+        exercise(&text);
+        assert!(parse("p", &text).is_err());
+    }
+}
+
+#[test]
+fn parse_refuses_exploding_aliases() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..12 {
+        let list = vec![format!("*a{}", i - 1); 9].join(", ");
+        text += &format!("a{i}: &a{i} [{list}]\n");
+    }
+    let errors = parse("p", &text).expect_err("a bomb");
+    assert!(errors.to_string().contains("too complex"), "{errors}");
+}
