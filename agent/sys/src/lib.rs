@@ -9,7 +9,10 @@ pub mod mount;
 pub mod network;
 pub mod passing;
 pub mod privileges;
+#[cfg(feature = "probe")]
+pub mod probe;
 pub mod process;
+pub mod rcu;
 pub mod signals;
 pub mod spawn;
 
@@ -23,3 +26,6 @@ fn check(returned: libc::c_long) -> std::io::Result<libc::c_long> {
         Ok(returned)
     }
 }
+
+pub mod bpf;
+pub mod fanotify;

@@ -1,0 +1,190 @@
+//! Gives away what a sandbox must not have, and looks whether it is gone.
+
+use std::os::{fd::AsFd, unix::net::UnixStream};
+
+use clawd_sys::{
+    privileges,
+    rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        fs::Mode,
+        process::{
+            DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
+            set_parent_process_death_signal, setrlimit, setsid, umask,
+        },
+        thread::set_no_new_privs,
+    },
+};
+
+use crate::{
+    error::{Failed, InLayer, Layer},
+    spec::{Layers, Profile, SpawnSpec},
+};
+
+/// Open files: what `select(2)` can name, and the most a program may ask for.
+const FILES_SOFT: u64 = 1024;
+const FILES_HARD: u64 = 65_536;
+
+/// Session, file mode mask, resource limits.
+pub(super) fn limits() -> Result<(), Failed> {
+    setsid().in_layer(Layer::Process, "start a session")?;
+    umask(Mode::WGRP | Mode::WOTH);
+    let hard = getrlimit(Resource::Nofile)
+        .maximum
+        .unwrap_or(FILES_HARD)
+        .min(FILES_HARD);
+    let files = Rlimit {
+        current: Some(FILES_SOFT.min(hard)),
+        maximum: Some(hard),
+    };
+    setrlimit(Resource::Nofile, files).in_layer(Layer::Process, "limit open files")?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).in_layer(Layer::Process, "refuse core dumps")
+}
+
+/// User, groups, capabilities, `no_new_privs`.
+pub(super) fn privileges(spec: &SpawnSpec) -> Result<(), Failed> {
+    if spec.uid == 0 || spec.gid == 0 {
+        return Err(Failed::new(
+            Layer::Privileges,
+            "a sandbox never runs as user or group 0",
+        ));
+    }
+    let failed =
+        |what| move |error| Failed::new(Layer::Privileges, format!("could not {what}: {error}"));
+    privileges::drop_bounding_set().map_err(failed("drop the bounding set"))?;
+    privileges::become_user(spec.uid, spec.gid).map_err(failed("become the sandbox's user"))?;
+    privileges::drop_capabilities().map_err(failed("drop capabilities"))?;
+    set_no_new_privs(true).in_layer(Layer::Privileges, "set no_new_privs")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .in_layer(Layer::Privileges, "close /proc of pid 1")
+}
+
+/// Asks for death with the daemon again, which the change of user has taken away, and looks whether
+/// the daemon died in between.
+pub(super) fn die_with_daemon(channel: &UnixStream) -> Result<(), Failed> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .in_layer(Layer::Process, "die with clawd")?;
+    let mut polled = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::RDHUP)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let ready = poll(&mut polled, Some(&now)).in_layer(Layer::Process, "look for clawd")?;
+    if ready == 0 {
+        Ok(())
+    } else {
+        Err(Failed::new(Layer::Channel, "clawd is gone"))
+    }
+}
+
+/// What the profile says about memory.
+pub(super) fn memory(profile: Profile) -> Result<bool, Failed> {
+    match profile {
+        Profile::Default => Ok(false),
+        Profile::Strict => {
+            privileges::refuse_exec_gain().in_layer(Layer::Process, "refuse executable memory")
+        }
+    }
+}
+
+/// Reads in `/proc` what the kernel holds against this process; any difference is an error.
+pub(super) fn verify(expected: Layers) -> Result<Layers, Failed> {
+    let text = std::fs::read_to_string("/proc/self/status")
+        .in_layer(Layer::Privileges, "verify privileges")?;
+    verify_status(&text, &expected)?;
+    Ok(expected)
+}
+
+fn verify_status(text: &str, expected: &Layers) -> Result<(), Failed> {
+    let mut wants = vec![
+        ("Uid", vec![expected.uid.to_string(); 4], Layer::Privileges),
+        ("Gid", vec![expected.gid.to_string(); 4], Layer::Privileges),
+        ("Groups", Vec::new(), Layer::Privileges),
+        ("NoNewPrivs", vec!["1".to_owned()], Layer::Privileges),
+        ("Seccomp", vec!["2".to_owned()], Layer::Seccomp),
+    ];
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        wants.push((set, vec!["0".repeat(16)], Layer::Privileges));
+    }
+    for (field, want, layer) in wants {
+        let got = field_of(text, field);
+        if got.as_ref() != Some(&want) {
+            let message =
+                format!("`{field}` in /proc/self/status should be {want:?} and is {got:?}");
+            return Err(Failed::new(layer, message));
+        }
+    }
+    // More than ours: clawd itself may run under a filter.
+    let filters =
+        field_of(text, "Seccomp_filters").and_then(|values| values.first()?.parse::<u32>().ok());
+    if filters.is_none_or(|count| count < expected.seccomp_filters) {
+        return Err(Failed::new(
+            Layer::Seccomp,
+            format!("filters in force: {filters:?}"),
+        ));
+    }
+    Ok(())
+}
+
+fn field_of(text: &str, name: &str) -> Option<Vec<String>> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(field, _)| *field == name)
+        .map(|(_, values)| values.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verify_status;
+    use crate::spec::{LandlockState, Layers, Profile};
+
+    const GOOD: &str = "Name:\tx\nUid:\t1\t1\t1\t1\nGid:\t2\t2\t2\t2\nGroups:\t \n\
+        CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
+        CapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+        Seccomp_filters:\t3\n";
+
+    fn layers() -> Layers {
+        Layers {
+            landlock_abi: 1,
+            landlock: LandlockState::FullyEnforced,
+            seccomp_filters: 3,
+            seccomp_profile: Profile::Default,
+            memory_deny_write_execute: false,
+            namespaces: Vec::new(),
+            uid: 1,
+            gid: 2,
+            no_new_privs: true,
+            capabilities_empty: true,
+            mounts: 1,
+        }
+    }
+
+    #[test]
+    fn verify_status_refuses_every_difference() {
+        assert!(verify_status(GOOD, &layers()).is_ok());
+        for (from, to) in [
+            ("Uid:\t1\t1\t1\t1", "Uid:\t1\t1\t1\t0"),
+            ("Gid:\t2\t2\t2\t2", "Gid:\t2\t0\t2\t2"),
+            ("Groups:\t ", "Groups:\t27 "),
+            ("CapInh:\t0", "CapInh:\t1"),
+            ("CapPrm:\t0", "CapPrm:\t1"),
+            ("CapEff:\t0", "CapEff:\t1"),
+            ("CapBnd:\t0", "CapBnd:\t1"),
+            ("CapAmb:\t0", "CapAmb:\t1"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("Seccomp_filters:\t3", "Seccomp_filters:\t2"),
+            ("CapBnd:", "CapXxx:"),
+            ("Seccomp_filters:", "Seccomp_Xxx:"),
+        ] {
+            assert!(GOOD.contains(from));
+            assert!(
+                verify_status(&GOOD.replace(from, to), &layers()).is_err(),
+                "{to}"
+            );
+        }
+    }
+}

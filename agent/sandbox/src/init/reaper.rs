@@ -1,0 +1,92 @@
+//! Life of a sandbox's pid 1 while the command runs.
+
+use std::{
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+};
+
+use clawd_sys::{
+    descriptors::streams_to_null,
+    process::{End, reap_any},
+    rustix::process::{Pid, set_parent_process_death_signal},
+    signals,
+};
+
+use crate::error::Failed;
+
+/// Signals that are passed on to the command.
+const FORWARDED: [i32; 12] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGWINCH,
+];
+
+/// Blocks what [`reap`] waits for, from before the fork on, so that none is lost. A blocked signal
+/// also reaches a pid 1, for which the kernel drops those of default action.
+pub(super) fn block_signals() -> io::Result<()> {
+    signals::block(&FORWARDED)?;
+    signals::block(&[libc::SIGCHLD])
+}
+
+/// Waits for the command's end, writes it to `status`, returns the exit code. What still runs in
+/// the sandbox is killed by the kernel when pid 1 exits.
+pub(super) fn reap(command: Pid, exec: impl Read, status: &OwnedFd) -> u8 {
+    let end = settle(exec).and_then(|()| wait_for_end(command));
+    let (line, code) = match end {
+        Ok(End::Exited(code)) => (format!("exit {code}\n"), code),
+        Ok(End::Signalled(signal)) => {
+            (format!("signal {signal}\n"), 128_i32.saturating_add(signal))
+        }
+        Err(_) => (
+            format!("exit {}\n", Failed::SETUP),
+            i32::from(Failed::SETUP),
+        ),
+    };
+    let written = status
+        .try_clone()
+        .and_then(|fd| std::fs::File::from(fd).write_all(line.as_bytes()));
+    match written {
+        Ok(()) => u8::try_from(code).unwrap_or(u8::MAX),
+        // Whoever waited for the line is gone; the exit code still says it.
+        Err(_) => u8::try_from(code).unwrap_or(Failed::SETUP),
+    }
+}
+
+/// Lets go of what belongs to the command and, once it is executed, of the daemon.
+fn settle(mut exec: impl Read) -> io::Result<()> {
+    // The ends of the command's pipes must be the command's alone.
+    streams_to_null()?;
+    // Nothing is ever written: the end means that the command's program runs, or that it is gone.
+    let mut nothing = [0];
+    while exec.read(&mut nothing)? != 0 {}
+    set_parent_process_death_signal(None)?;
+    Ok(())
+}
+
+fn wait_for_end(command: Pid) -> io::Result<End> {
+    let mut waited = FORWARDED.to_vec();
+    waited.push(libc::SIGCHLD);
+    loop {
+        let signal = signals::wait_for(&waited)?;
+        if signal != libc::SIGCHLD {
+            match signals::send(command, signal) {
+                // It ended, or it is not reaped yet: SIGCHLD is next.
+                Ok(()) | Err(_) => continue,
+            }
+        }
+        while let Some((pid, end)) = reap_any()? {
+            if pid == command {
+                return Ok(end);
+            }
+        }
+    }
+}

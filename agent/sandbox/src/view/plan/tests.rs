@@ -1,0 +1,151 @@
+//! Plans on an invented host.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{Access, Plan, PlanError, What, plan};
+use crate::spec::ViewSpec;
+
+fn host(path: &Path) -> io::Result<Option<PathBuf>> {
+    match path.to_str().expect("utf-8") {
+        "/bin" => Ok(Some("usr/bin".into())),
+        "/lib64" => Ok(Some("usr/lib64".into())),
+        "/etc/localtime" => Ok(Some("/usr/share/zoneinfo/UTC".into())),
+        "/rootlink" => Ok(Some("/".into())),
+        "/missing" | "/etc/ca-certificates" | "/sbin" | "/lib" | "/lib32" | "/libx32" => {
+            Err(io::ErrorKind::NotFound.into())
+        }
+        _ => Ok(None),
+    }
+}
+
+fn paths(list: &[&str]) -> Vec<PathBuf> {
+    list.iter().map(PathBuf::from).collect()
+}
+
+fn planned(spec: &ViewSpec) -> Plan {
+    plan(spec, &host).expect("a plan")
+}
+
+fn position(plan: &Plan, at: &str) -> usize {
+    let found = plan
+        .entries
+        .iter()
+        .position(|entry| entry.at == Path::new(at));
+    found.unwrap_or_else(|| panic!("{at} is not planned"))
+}
+
+#[test]
+fn plan_puts_inner_trees_after_outer_ones() {
+    let plan = planned(&ViewSpec {
+        read_only: paths(&["/srv/a/b/c"]),
+        read_execute: paths(&["/usr", "/srv"]),
+        read_write: paths(&["/srv/a"]),
+        workspace: Some("/tmp/work".into()),
+    });
+    assert!(position(&plan, "/srv") < position(&plan, "/srv/a"));
+    assert!(position(&plan, "/srv/a") < position(&plan, "/srv/a/b/c"));
+    assert!(position(&plan, "/tmp") < position(&plan, "/tmp/work"));
+    let create = |at: &str| plan.entries[position(&plan, at)].create;
+    assert!(create("/usr") && create("/tmp/work") && create("/etc/passwd"));
+    assert!(!create("/srv/a") && !create("/srv/a/b/c"));
+}
+
+#[test]
+fn plan_recreates_links_and_mounts_what_they_lead_to() {
+    let plan = planned(&ViewSpec {
+        read_execute: paths(&["/bin", "/usr/lib64"]),
+        ..ViewSpec::default()
+    });
+    assert_eq!(
+        plan.entries[position(&plan, "/bin")].what,
+        What::Link("usr/bin".into())
+    );
+    assert!(
+        plan.trees
+            .iter()
+            .any(|t| t.at == Path::new("/usr/bin") && t.access == Access::ReadExecute)
+    );
+    // Not listed by this name, but its target is in the view.
+    assert_eq!(
+        plan.entries[position(&plan, "/lib64")].what,
+        What::Link("usr/lib64".into())
+    );
+}
+
+#[test]
+fn plan_root_link_to_an_unlisted_tree_is_left_out() {
+    let plan = planned(&ViewSpec::default());
+    assert!(
+        plan.entries
+            .iter()
+            .all(|entry| entry.at != Path::new("/bin"))
+    );
+}
+
+#[test]
+fn plan_etc_files_come_by_their_target_and_not_into_a_listed_etc() {
+    let plan = planned(&ViewSpec::default());
+    let zone = plan
+        .trees
+        .iter()
+        .find(|t| t.at == Path::new("/etc/localtime"))
+        .expect("planned");
+    assert_eq!(zone.source, Path::new("/usr/share/zoneinfo/UTC"));
+    assert!(
+        plan.trees
+            .iter()
+            .all(|t| t.at != Path::new("/etc/ca-certificates"))
+    );
+    let listed = planned(&ViewSpec {
+        read_only: paths(&["/etc"]),
+        ..ViewSpec::default()
+    });
+    assert!(
+        listed
+            .trees
+            .iter()
+            .all(|t| t.at != Path::new("/etc/passwd"))
+    );
+}
+
+#[test]
+fn plan_implicit_paths_are_not_taken_from_the_host() {
+    let plan = planned(&ViewSpec {
+        read_only: paths(&["/proc", "/dev/urandom"]),
+        read_write: paths(&["/tmp", "/dev/null", "/dev/shm"]),
+        ..ViewSpec::default()
+    });
+    assert!(plan.trees.iter().all(|t| t.at.starts_with("/etc")));
+}
+
+#[test]
+fn plan_refuses_the_root_devices_missing_trees_and_contradictions() {
+    let of = |read_only: &[&str], read_write: &[&str]| {
+        let spec = ViewSpec {
+            read_only: paths(read_only),
+            read_write: paths(read_write),
+            ..ViewSpec::default()
+        };
+        plan(&spec, &host)
+    };
+    assert!(matches!(of(&["/"], &[]), Err(PlanError::Root(_))));
+    assert!(matches!(of(&["/rootlink"], &[]), Err(PlanError::Root(_))));
+    assert!(matches!(
+        of(&[], &["/dev/sda"]),
+        Err(PlanError::Private(..))
+    ));
+    assert!(matches!(of(&[], &["/dev"]), Err(PlanError::Private(..))));
+    assert!(matches!(
+        of(&["/proc/1/root"], &[]),
+        Err(PlanError::Private(..))
+    ));
+    assert!(matches!(
+        of(&["/usr/bin"], &["/bin"]),
+        Err(PlanError::Twice { .. })
+    ));
+    let missing = of(&["/missing"], &[]).expect_err("missing");
+    assert!(missing.to_string().contains("/missing"), "{missing}");
+}
