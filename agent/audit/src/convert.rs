@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clawd_common::{
     addr::{Addr, FAMILY_V4, FAMILY_V6},
     event::{Event, EventKind},
+    record::FileKey,
     verdict::{Action, NO_GRANT, Reason},
 };
 
@@ -24,6 +25,8 @@ pub trait Names {
     fn grant(&self, policy_id: u32, grant_index: u32) -> Option<String>;
     /// Path and SHA-256 of the executable with this identity.
     fn file(&self, file_id: u32) -> Option<(String, [u8; 32])>;
+    /// Path and reason of a file that was executed without an identity, by its key.
+    fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)>;
 }
 
 /// Makes the record of `event`; its `seq` is given by [`crate::AuditLog::append`].
@@ -33,7 +36,15 @@ pub trait Names {
 pub fn record(event: &Event, names: &dyn Names, clock: &Clock) -> AuditRecord {
     let kind = EventKind::from_raw(event.kind_raw);
     let file = known(event.file_id).and_then(|id| names.file(id));
-    let (exe, sha256) = file.unzip();
+    let (mut exe, sha256) = file.unzip();
+    let mut reason = Reason::from_raw(event.reason_raw);
+    if event.file_id == 0 && let Some((path, why)) = names.unidentified(&event.file) {
+        exe = Some(path);
+        // The kernel sees that there was no identity, the gate knows why.
+        if reason == Reason::NotHashed {
+            reason = why;
+        }
+    }
     let mut record = AuditRecord {
         sandbox: known(event.sandbox_id).map(|id| or_number(names.sandbox(id), id)),
         policy_generation: known(event.policy_id).and_then(|id| names.generation(id)),
@@ -41,7 +52,7 @@ pub fn record(event: &Event, names: &dyn Names, clock: &Clock) -> AuditRecord {
         exe,
         sha256: sha256.map(Digest),
         action: Some(Action::from_raw(event.action_raw).into()),
-        reason: Some(Reason::from_raw(event.reason_raw)),
+        reason: Some(reason),
         rule: rule(event, names),
         tid: known(event.tid),
         ..AuditRecord::new(clock.wall(event.boottime_ns), activity(kind))

@@ -38,27 +38,29 @@ pub struct SandboxInfo {
 /// The confinement that is really in force, as read back when the sandbox was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layers {
-    /// The Landlock version of the rules, 0 for none.
+    /// Landlock ABI that is in force, 0 for none.
     pub landlock_abi: u32,
-    /// How much of what was asked of Landlock is enforced.
+    /// How much of what was asked of Landlock it enforces.
     pub landlock: LandlockStatus,
-    /// The seccomp profile's name.
+    /// seccomp profile.
     pub seccomp_profile: String,
-    /// Filters installed, outermost first, by name.
-    pub seccomp_filters: Vec<String>,
-    /// Namespaces of its own: `pid`, `mnt`, `ipc`, `uts`, `net`, `cgroup`.
+    /// seccomp filters that are stacked.
+    pub seccomp_filters: u32,
+    /// Whether memory can never be made executable after it was writable (`PR_SET_MDWE`).
+    pub memory_deny_write_execute: bool,
+    /// Namespaces that are the sandbox's own.
     pub namespaces: Vec<String>,
-    /// Real, effective, saved and file system user id.
+    /// Mounts in its view.
+    pub mounts: u32,
+    /// User id.
     pub uid: u32,
-    /// The group ids likewise.
+    /// Group id.
     pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
-    /// Whether no exec can gain privileges.
+    /// Whether `execve` can never gain privileges.
     pub no_new_privs: bool,
-    /// Whether every capability set was read back empty.
-    pub no_capabilities: bool,
-    /// Its cgroup, below the mount of the hierarchy.
+    /// Whether every capability set was found empty.
+    pub capabilities_empty: bool,
+    /// The sandbox's cgroup.
     pub cgroup: String,
 }
 

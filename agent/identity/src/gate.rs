@@ -57,6 +57,8 @@ pub struct Seen {
     pub pid: i32,
     /// The file, in the sandbox's view.
     pub path: PathBuf,
+    /// The file's key; `None` where it could not be computed.
+    pub key: Option<FileKey>,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -254,6 +256,7 @@ fn judge(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, event: ExecEvent
     let ExecEvent { file, pid } = event;
     let file = File::from(file);
     let path = path_of(&file);
+    let key = keys.key(file.as_fd()).ok();
     let outcome = match may_have_identity(&file) {
         Err(reason) => Outcome::NoIdentity(reason),
         Ok(()) => {
@@ -264,7 +267,7 @@ fn judge(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, event: ExecEvent
             }
         }
     };
-    (Seen { sandbox_id, pid, path, outcome }, ExecEvent { file: file.into(), pid })
+    (Seen { sandbox_id, pid, path, key, outcome }, ExecEvent { file: file.into(), pid })
 }
 
 /// A file may carry an identity only if the sandbox cannot have a writer for it: a page dirtied

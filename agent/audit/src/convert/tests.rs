@@ -3,7 +3,7 @@
 use clawd_common::{
     addr::Addr,
     event::{Event, EventKind},
-    record::ProcessKey,
+    record::{FileKey, ProcessKey},
     verdict::{Action, NO_GRANT, Reason},
 };
 
@@ -32,6 +32,25 @@ impl Names for Known {
     fn file(&self, file_id: u32) -> Option<(String, [u8; 32])> {
         (file_id == 9).then(|| ("/usr/bin/cu\u{1b}rl\n".to_owned(), [0xab; 32]))
     }
+
+    fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)> {
+        (file.ino == 11).then(|| ("/tmp/copy".to_owned(), Reason::WritableMount))
+    }
+}
+
+#[test]
+fn exec_without_identity_tells_the_gates_reason_and_path() {
+    let exec = Event {
+        file_id: 0,
+        file: FileKey { ino: 11, ..FileKey::ZERO },
+        kind_raw: EventKind::Exec as u8,
+        reason_raw: Reason::NotHashed.to_raw(),
+        ..event()
+    };
+    let record = super::record(&exec, &Known, &Clock { boot_to_wall_offset_ns: 0 });
+    assert_eq!(record.exe.as_deref(), Some("/tmp/copy"));
+    assert_eq!(record.reason, Some(Reason::WritableMount));
+    assert_eq!(record.sha256, None);
 }
 
 fn event() -> Event {

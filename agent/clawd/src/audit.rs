@@ -1,0 +1,84 @@
+//! The audit log as the daemon's parts share it: one sink, any number of followers.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use clawd_audit::{AuditLog, AuditRecord, Clock, DaemonEvent, Line, OpenError, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::broadcast;
+
+/// Lines that a slow follower may lag behind before it misses some (and is told).
+const FOLLOWER_LINES: usize = 16_384;
+
+/// The sink.
+pub(crate) struct Audit {
+    log: Mutex<AuditLog>,
+    lines: broadcast::Sender<Arc<Line>>,
+    path: PathBuf,
+}
+
+impl Audit {
+    /// Opens `audit.jsonl` in the state directory.
+    pub(crate) fn open(state_dir: &Path) -> Result<Self, OpenError> {
+        let path = state_dir.join("audit.jsonl");
+        let log = Mutex::new(AuditLog::open(&path)?);
+        Ok(Self { log, lines: broadcast::Sender::new(FOLLOWER_LINES), path })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a record. A failure is counted by the log and shown in `status`; what was decided
+    /// stays decided.
+    pub(crate) fn write(&self, record: AuditRecord) {
+        match self.log().append(record) {
+            // No follower is no failure.
+            Ok(line) => drop(self.lines.send(Arc::new(line))),
+            Err(error) => tracing::error!(%error, "an audit record is lost"),
+        }
+    }
+
+    /// Appends a record of the daemon's own.
+    pub(crate) fn daemon(&self, event: &DaemonEvent<'_>) {
+        self.write(event.record(now()));
+    }
+
+    /// Lines from now on.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
+        self.lines.subscribe()
+    }
+
+    /// Sees to it that what was appended survives a power cut.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.log().sync()
+    }
+
+    /// Records that could not be written.
+    pub(crate) fn write_errors(&self) -> u64 {
+        self.log().write_errors()
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, AuditLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let time = clock_gettime(ClockId::Realtime);
+    Timestamp::from_unix_ns(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
+}
+
+/// The distance of the kernel's boot clock from the wall clock.
+pub(crate) fn clock() -> Clock {
+    let boot = clock_gettime(ClockId::Boottime);
+    let boottime_ns = u64::try_from(boot.tv_sec)
+        .ok()
+        .zip(u64::try_from(boot.tv_nsec).ok())
+        .map_or(0, |(seconds, nanoseconds)| seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds));
+    Clock::new(boottime_ns, now())
+}

@@ -1,0 +1,185 @@
+//! Cgroups: the parent that the programs are attached to, and one child for each sandbox.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long killed processes may take to leave their cgroup.
+const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a cgroup cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CgroupError {
+    #[error("no cgroup v2 hierarchy is mounted; run `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified` or boot with systemd.unified_cgroup_hierarchy=1")]
+    NoCgroup2,
+    #[error("cannot read the mounts of this process")]
+    Mounts(#[source] procfs::ProcError),
+    #[error("{} is not below the cgroup v2 mount {}", path.display(), mount.display())]
+    Outside { path: PathBuf, mount: PathBuf },
+    #[error("clawd runs in a cgroup namespace of its own, where it cannot tell how deep its cgroups are; run it on the host")]
+    Namespace,
+    #[error("cannot {what} cgroup {}", path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The cgroup whose children are the sandboxes.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    path: PathBuf,
+    /// Depth of its children below the root of the hierarchy.
+    pub(crate) sandbox_level: u32,
+}
+
+/// The cgroup of one sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    /// Inode number, which is the cgroup's id in the kernel (`cgroup_id()` in include/linux/cgroup.h, v6.12).
+    pub(crate) id: u64,
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    move |source| CgroupError::Io { what, path: path.to_path_buf(), source }
+}
+
+impl Parent {
+    /// Finds or makes the parent: `wanted`, or `clawd` below the cgroup2 mount.
+    pub(crate) fn provide(wanted: Option<&Path>) -> Result<Self, CgroupError> {
+        let mount = cgroup2_mount()?;
+        let path = wanted.map_or_else(|| mount.join("clawd"), Path::to_path_buf);
+        let below = path
+            .strip_prefix(&mount)
+            .map_err(|_outside| CgroupError::Outside { path: path.clone(), mount: mount.clone() })?;
+        let depth = u32::try_from(below.components().count()).unwrap_or(u32::MAX);
+        if depth == 0 {
+            return Err(CgroupError::Outside { path, mount });
+        }
+        fs::create_dir_all(&path).map_err(failed("make", &path))?;
+        Ok(Self { path, sandbox_level: depth.saturating_add(1) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it, to attach programs.
+    pub(crate) fn open(&self) -> Result<File, CgroupError> {
+        File::open(&self.path).map_err(failed("open", &self.path))
+    }
+
+    /// Makes the cgroup of a new sandbox; it must not exist.
+    pub(crate) fn create_child(&self, name: &str) -> Result<Cgroup, CgroupError> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).map_err(failed("make", &path))?;
+        self.child(name)
+    }
+
+    /// The cgroup of a sandbox that exists.
+    pub(crate) fn child(&self, name: &str) -> Result<Cgroup, CgroupError> {
+        let path = self.path.join(name);
+        let id = fs::metadata(&path).map_err(failed("look at", &path))?.ino();
+        Ok(Cgroup { path, id })
+    }
+
+    /// The names of all children.
+    pub(crate) fn children(&self) -> Result<Vec<String>, CgroupError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed("list", &self.path))? {
+            let entry = entry.map_err(failed("list", &self.path))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes the parent unless sandboxes are left in it.
+    pub(crate) fn remove_if_empty(&self) {
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::ResourceBusy => {
+                tracing::warn!(path = %self.path.display(), %error, "the parent cgroup stays");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Cgroup {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it, to start a process in it.
+    pub(crate) fn open(&self) -> Result<File, CgroupError> {
+        File::open(&self.path).map_err(failed("open", &self.path))
+    }
+
+    /// The processes in it, as the daemon's pid namespace numbers them.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>, CgroupError> {
+        let path = self.path.join("cgroup.procs");
+        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Ends every process in it and below, and waits until they are gone.
+    pub(crate) fn kill(&self) -> Result<(), CgroupError> {
+        let path = self.path.join("cgroup.kill");
+        fs::write(&path, "1").map_err(failed("kill the processes of", &path))?;
+        let deadline = Instant::now() + EMPTY_DEADLINE;
+        let mut pause = Duration::from_micros(200);
+        while self.is_populated()? {
+            if Instant::now() > deadline {
+                let source = io::Error::from(io::ErrorKind::TimedOut);
+                return Err(CgroupError::Io { what: "empty", path: self.path.clone(), source });
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn is_populated(&self) -> Result<bool, CgroupError> {
+        let path = self.path.join("cgroup.events");
+        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        Ok(text.lines().any(|line| line == "populated 1"))
+    }
+
+    /// Kills what is in it, and removes it with every cgroup below.
+    pub(crate) fn destroy(&self) -> Result<(), CgroupError> {
+        match self.kill() {
+            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        }
+        remove_tree(&self.path).map_err(failed("remove", &self.path))
+    }
+}
+
+/// Removes a cgroup and those below; their control files go with them.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Where the hierarchy is mounted; on hybrid hosts that is not `/sys/fs/cgroup` itself.
+fn cgroup2_mount() -> Result<PathBuf, CgroupError> {
+    let mounts = procfs::process::Process::myself()
+        .and_then(|process| process.mountinfo())
+        .map_err(CgroupError::Mounts)?;
+    let found = mounts.0.into_iter().find(|mount| mount.fs_type == "cgroup2").ok_or(CgroupError::NoCgroup2)?;
+    if found.root == "/" { Ok(found.mount_point) } else { Err(CgroupError::Namespace) }
+}

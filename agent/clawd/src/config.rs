@@ -1,0 +1,125 @@
+//! Arguments and environment of the daemon: the one place that reads them.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clawd_control::{DEFAULT_SOCKET, SOCKET_VARIABLE};
+use lexopt::{Arg, Parser, ValueExt as _};
+
+const HELP: &str = "\
+clawd: confines AI agents; connects are judged in the kernel by the hash of the binary
+
+Usage: clawd [OPTIONS]
+       clawd verify
+
+Commands:
+  verify               load every eBPF program, print what the verifier made of it, and exit
+
+Options:
+  --socket PATH        control socket [default: /run/clawd/control.sock; env: CLAWD_SOCKET]
+  --state-dir DIR      sandboxes, audit log [default: /var/lib/clawd]
+  --bpffs DIR          folder for pinned programs and maps [default: /sys/fs/bpf/clawd]
+  --cgroup-parent DIR  cgroup whose children are the sandboxes [default: <cgroup2 mount>/clawd]
+  -h, --help           print this
+  -V, --version        print the version
+
+Exit codes: 0 stopped by a signal, 2 wrong usage, 125 could not start.
+";
+
+/// Paths that a daemon works with; every one has a flag, so that daemons can run side by side.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) socket: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) bpffs: PathBuf,
+    /// `None`: `clawd` below the cgroup2 mount.
+    pub(crate) cgroup_parent: Option<PathBuf>,
+}
+
+/// What to do.
+pub(crate) enum Mode {
+    /// Be the first process of a sandbox; only ever asked for by a daemon.
+    SandboxInit,
+    /// Print and exit.
+    Print(String),
+    /// Load the programs and exit.
+    Verify,
+    /// Serve.
+    Daemon(Box<Config>),
+}
+
+impl Mode {
+    /// Reads arguments and environment of this process.
+    pub(crate) fn from_environment() -> Result<Self, lexopt::Error> {
+        Self::parse(Parser::from_env(), std::env::var_os(SOCKET_VARIABLE))
+    }
+
+    fn parse(mut parser: Parser, socket: Option<OsString>) -> Result<Self, lexopt::Error> {
+        let mut config = Config {
+            socket: socket.map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
+            state_dir: PathBuf::from("/var/lib/clawd"),
+            bpffs: PathBuf::from("/sys/fs/bpf/clawd"),
+            cgroup_parent: None,
+        };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Long("socket") => config.socket = path(&mut parser)?,
+                Arg::Long("state-dir") => config.state_dir = path(&mut parser)?,
+                Arg::Long("bpffs") => config.bpffs = path(&mut parser)?,
+                Arg::Long("cgroup-parent") => config.cgroup_parent = Some(path(&mut parser)?),
+                Arg::Short('h') | Arg::Long("help") => return Ok(Self::Print(HELP.to_owned())),
+                Arg::Short('V') | Arg::Long("version") => {
+                    return Ok(Self::Print(format!("clawd {}\n", env!("CARGO_PKG_VERSION"))));
+                }
+                Arg::Value(value) if value == "verify" => return Ok(Self::Verify),
+                Arg::Value(value) if value == clawd_sandbox::INIT_ARGUMENT => return Ok(Self::SandboxInit),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(Self::Daemon(Box::new(config)))
+    }
+}
+
+/// An absolute path: the daemon's working directory is nobody's business.
+fn path(parser: &mut Parser) -> Result<PathBuf, lexopt::Error> {
+    let path: PathBuf = parser.value()?.parse()?;
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!("{} is not an absolute path", path.display()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use lexopt::Parser;
+
+    use super::{HELP, Mode};
+
+    fn parse(words: &[&str]) -> Result<Mode, lexopt::Error> {
+        Mode::parse(Parser::from_iter(std::iter::once(&"clawd").chain(words)), Some("/env.sock".into()))
+    }
+
+    #[test]
+    fn flags_win_over_the_environment() {
+        let Ok(Mode::Daemon(config)) = parse(&["--state-dir", "/s"]) else { panic!("a daemon") };
+        assert_eq!(config.socket, Path::new("/env.sock"));
+        let Ok(Mode::Daemon(config)) = parse(&["--socket=/a.sock"]) else { panic!("a daemon") };
+        assert_eq!(config.socket, Path::new("/a.sock"));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for words in [&["--socket", "a"][..], &["--socket"], &["--nonsense"], &["serve"]] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_flag() {
+        for flag in ["--socket", "--state-dir", "--bpffs", "--cgroup-parent", "verify"] {
+            assert!(HELP.contains(flag), "{flag}");
+        }
+    }
+}

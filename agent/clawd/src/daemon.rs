@@ -1,0 +1,164 @@
+//! The daemon from start to end.
+
+use std::{fs, fs::File, os::unix::fs::DirBuilderExt as _, sync::Arc};
+
+use anyhow::Context as _;
+use clawd_audit::DaemonEvent;
+use clawd_identity::{Gate, Keys, WORKERS};
+use clawd_kernel::{FileKeyReader, Kernel, Pins};
+use rustix::fs::{FlockOperation, flock};
+use tokio::{signal::unix::SignalKind, sync::mpsc};
+
+use crate::{
+    adopt::adopt,
+    audit::Audit,
+    bpffs,
+    cgroup::Parent,
+    config::Config,
+    enforcement::{self, Origin},
+    events::{self, Rings},
+    ids::Ids,
+    registry::{Registry, WorkerKeys},
+    sandboxes::{Parts, Shared},
+    server,
+    state::StateDir,
+};
+
+/// Slot of the registry's own key reader; the gate's workers have the ones after it.
+const REGISTRY_SLOT: u32 = 0;
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(config: Config) -> anyhow::Result<()> {
+    enforcement::require_root()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("CLAWD_LOG").unwrap_or_else(|_unset| "info".into()))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let lock = lock_state(&config)?;
+    let parent = Parent::provide(config.cgroup_parent.as_deref())?;
+    let pins = Pins::new(&config.bpffs);
+    let result = serve(config, parent, pins);
+    drop(lock);
+    result
+}
+
+/// Makes the state directory and takes it for this daemon alone.
+fn lock_state(config: &Config) -> anyhow::Result<File> {
+    let dir = &config.state_dir;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make {}", dir.display()))?;
+    let path = dir.join("lock");
+    let lock = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another clawd uses {}; stop it or give another --state-dir", dir.display()))?;
+    Ok(lock)
+}
+
+fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
+    let origin = match provide(&pins, &parent, &config) {
+        Ok(origin) => origin,
+        Err(error) => {
+            // Only what is empty goes: where sandboxes live nothing is.
+            parent.remove_if_empty();
+            bpffs::release();
+            return Err(error);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .build()
+        .context("cannot start the runtime")?;
+    let served = runtime.block_on(async {
+        let (shared, rings, asked) = assemble(config, parent, pins)?;
+        let listener = server::listen(&shared.config.socket)?;
+        let live = adopt(&shared)?;
+        announce(&shared, origin, live);
+        let events = tokio::spawn(events::run(Arc::clone(&shared), rings, asked));
+        let server = tokio::spawn(server::serve(Arc::clone(&shared), listener));
+        let signal = until_told().await?;
+        server.abort();
+        events::flush(&shared).await;
+        events.abort();
+        end(&shared, signal);
+        Ok(())
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    served
+}
+
+fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::Result<Origin> {
+    bpffs::provide(pins.dir())?;
+    enforcement::provide(pins, parent, config)
+}
+
+/// Opens everything that the parts share.
+fn assemble(
+    config: Config,
+    parent: Parent,
+    pins: Pins,
+) -> anyhow::Result<(Arc<Shared>, Rings, mpsc::Receiver<tokio::sync::oneshot::Sender<()>>)> {
+    let audit = Audit::open(&config.state_dir)?;
+    let ids = Ids::open(&config.state_dir)?;
+    let states = StateDir::open(&config.state_dir).context("cannot open the sandboxes' states")?;
+    let registry = Arc::new(Registry::new(Kernel::open(&pins)?, ids, FileKeyReader::open(&pins, REGISTRY_SLOT)?));
+    let mut workers: Vec<Box<dyn Keys>> = Vec::new();
+    for worker in 0..WORKERS {
+        workers.push(Box::new(WorkerKeys(FileKeyReader::open(&pins, REGISTRY_SLOT + 1 + worker)?)));
+    }
+    let gate = Gate::start(Arc::clone(&registry) as _, workers)?;
+    let rings = Rings::open(&pins)?;
+    let executable = File::open("/proc/self/exe").context("cannot open clawd's own program")?;
+    let (flush, asked) = mpsc::channel(64);
+    let parts = Parts { config, parent, pins, registry, gate, audit, states, executable, flush };
+    Ok((Arc::new(Shared::new(parts)), rings, asked))
+}
+
+fn announce(shared: &Shared, origin: Origin, live: usize) {
+    let pid = std::process::id();
+    match origin {
+        Origin::Installed => {
+            shared.audit.daemon(&DaemonEvent::Started { pid, message: "every hook is attached" });
+        }
+        Origin::TakenOver => {
+            let message = format!("took over the hooks and {live} sandboxes");
+            shared.audit.daemon(&DaemonEvent::TookOver { pid, message: &message });
+        }
+    }
+    tracing::info!(socket = %shared.config.socket.display(), ?origin, sandboxes = live, "clawd is ready");
+}
+
+async fn until_told() -> anyhow::Result<&'static str> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Leaves enforcement in place while sandboxes live, and nothing at all where none does.
+fn end(shared: &Shared, signal: &'static str) {
+    let live = shared.list().len();
+    let message = format!("{signal}; {live} sandboxes go on, with everything enforced");
+    let message = if live == 0 { format!("{signal}; no sandbox lives, nothing is left behind") } else { message };
+    shared.audit.daemon(&DaemonEvent::Stopped { pid: std::process::id(), message: &message });
+    if let Err(error) = shared.audit.sync() {
+        tracing::error!(%error, "the audit log cannot be forced to the disk");
+    }
+    if let Err(error) = fs::remove_file(&shared.config.socket) {
+        tracing::warn!(%error, "the control socket stays");
+    }
+    if live > 0 {
+        return;
+    }
+    if let Err(error) = shared.pins.remove() {
+        tracing::error!(%error, "pins stay");
+    }
+    shared.parent.remove_if_empty();
+    bpffs::release();
+}

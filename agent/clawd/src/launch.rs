@@ -1,0 +1,193 @@
+//! From a plan to a sandbox that runs. Whatever fails, nothing half-built stays.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use clawd_audit::DaemonEvent;
+use clawd_common::record::{SANDBOX_OWN_LOOPBACK, SandboxValue};
+use clawd_identity::GateError;
+use clawd_sandbox::{Descriptors, Running, StartError, ViewReady};
+
+use crate::{
+    cgroup::{Cgroup, CgroupError},
+    plan::Plan,
+    registry::RegistryError,
+    sandboxes::{Live, Reserved, Shared},
+    state::{PolicyState, SandboxState},
+};
+
+/// Why a sandbox was not started. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    #[error("cannot {what}")]
+    Io {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl LaunchError {
+    /// The exit code that `clawctl run` ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start(error) => error.exit_code(),
+            _ => crate::EXIT_SETUP,
+        }
+    }
+
+    /// The error with its causes, in one line.
+    pub(crate) fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// What exists of a sandbox so far; dropping it unfinished removes all of it.
+struct Building<'a> {
+    shared: &'a Shared,
+    name: &'a str,
+    cgroup: Option<Cgroup>,
+    sandbox_id: Option<u32>,
+    policy_id: Option<u32>,
+    finished: bool,
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        if let Some(sandbox_id) = self.sandbox_id {
+            self.shared.gate.unwatch(sandbox_id);
+        }
+        let cgroup_id = self.cgroup.as_ref().map_or(0, |cgroup| cgroup.id);
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = cgroup.destroy()
+        {
+            tracing::error!(sandbox = self.name, %error, "the cgroup of a sandbox that did not start stays");
+        }
+        if let Some(sandbox_id) = self.sandbox_id {
+            self.shared.registry.forget_sandbox(cgroup_id, sandbox_id);
+        }
+        if let Some(policy_id) = self.policy_id {
+            self.shared.registry.forget_policy(policy_id);
+        }
+        if let Err(error) = self.shared.states.remove(self.name) {
+            tracing::error!(sandbox = self.name, %error, "the state of a sandbox that did not start stays");
+        }
+    }
+}
+
+/// A sandbox whose command was executed.
+pub(crate) struct Launched {
+    pub(crate) live: Arc<Live>,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Starts `plan` under the reserved name. Blocks for some milliseconds; called in a thread that may.
+pub(crate) fn launch(
+    shared: &Shared,
+    reserved: &Reserved,
+    plan: Plan,
+    descriptors: Descriptors,
+) -> Result<Launched, LaunchError> {
+    let name = reserved.name.as_str();
+    let result = try_launch(shared, reserved, plan, descriptors);
+    match &result {
+        Ok(launched) => {
+            let state = launched.live.state();
+            shared.audit.daemon(&DaemonEvent::SandboxStarted {
+                sandbox: name,
+                generation: state.policy.generation,
+                pid: state.init_pid,
+                command: &state.command.join(" "),
+            });
+        }
+        Err(error) => {
+            shared.audit.daemon(&DaemonEvent::SandboxRefused { sandbox: Some(name), message: &error.explain() });
+        }
+    }
+    result
+}
+
+fn try_launch(
+    shared: &Shared,
+    reserved: &Reserved,
+    mut plan: Plan,
+    descriptors: Descriptors,
+) -> Result<Launched, LaunchError> {
+    let name = reserved.name.as_str();
+    let mut building =
+        Building { shared, name, cgroup: None, sandbox_id: None, policy_id: None, finished: false };
+    let grants = shared.registry.resolve(&plan.policy);
+    let sandbox_id = shared.registry.new_sandbox(name)?;
+    building.sandbox_id = Some(sandbox_id);
+    let generation = 1;
+    let policy_id = shared.registry.write_policy(&plan.policy, &grants, generation)?;
+    building.policy_id = Some(policy_id);
+    let cgroup = shared.parent.create_child(name)?;
+    building.cgroup = Some(cgroup.clone());
+    let flags = if plan.spec.own_network { SANDBOX_OWN_LOOPBACK } else { 0 };
+    // Before the first process is in the cgroup: from then on the hooks know whose it is.
+    shared.registry.switch(cgroup.id, SandboxValue { sandbox_id, policy_id, flags, reserved: 0 })?;
+
+    name.clone_into(&mut plan.spec.hostname);
+    let view = clawd_sandbox::spawn(
+        &plan.spec,
+        cgroup.open()?.as_fd(),
+        shared.executable.as_fd(),
+        descriptors,
+    )?;
+    watch(shared, sandbox_id, &view)?;
+    let mut state = SandboxState {
+        name: reserved.name.clone(),
+        sandbox_id,
+        cgroup_id: cgroup.id,
+        flags,
+        init_pid: view.init_pid(),
+        command: plan.spec.argv,
+        uid: plan.spec.uid,
+        network: plan.network,
+        started_at: crate::audit::now().to_string(),
+        exec_mounts: view.exec_mounts().to_vec(),
+        layers: None,
+        policy: PolicyState { policy_id, generation, source: plan.source, grants },
+    };
+    let unwritten = |source| LaunchError::Io { what: "write the sandbox's state", source };
+    shared.states.write(&state).map_err(unwritten)?;
+    let Running { init_pid: _, pidfd, layers } = view.go()?;
+    state.layers = Some(layers);
+    // A process runs now: what fails from here on ends it again, by the guard.
+    shared.states.write(&state).map_err(unwritten)?;
+    building.finished = true;
+    Ok(Launched { live: Arc::new(Live::new(cgroup, false, state)), pidfd })
+}
+
+/// Has the exec gate watch the view's mounts, before anything is executed there.
+fn watch(shared: &Shared, sandbox_id: u32, view: &ViewReady) -> Result<(), LaunchError> {
+    let root = root_of(view.init_pid())?;
+    Ok(shared.gate.watch(sandbox_id, root.as_fd(), view.exec_mounts())?)
+}
+
+/// The root directory of a sandbox, as its first process sees it.
+pub(crate) fn root_of(init_pid: u32) -> Result<File, LaunchError> {
+    File::open(format!("/proc/{init_pid}/root"))
+        .map_err(|source| LaunchError::Io { what: "open the sandbox's root", source })
+}

@@ -1,0 +1,372 @@
+//! Who may go where: identities and policies, and the kernel's tables that hold them.
+//!
+//! The one lock of the daemon's decisions. The exec gate takes it while a program waits, so nothing
+//! under it blocks but writes to the kernel's maps.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fs::File,
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use clawd_audit::{Digest, Names};
+use clawd_common::{
+    decide::GrantMask,
+    record::{Counters, FileKey, IDENTITY_PATH_BYTES, IdentityValue, SandboxValue},
+    verdict::Reason,
+};
+use clawd_identity::{Identified, Identities, Keys, Outcome, Seen, identify};
+use clawd_kernel::{FileKeyReader, Kernel, TableError};
+use clawd_policy::{BinaryMatcher, MapImage, Policy};
+
+use crate::{
+    ids::{IdError, Ids},
+    state::Grant,
+};
+
+/// Longest that hashing one file of a policy may take.
+const HASH_DEADLINE: Duration = Duration::from_secs(10);
+/// Files without identity whose path and reason are remembered for the audit log.
+const UNIDENTIFIED_MAX: usize = 4096;
+/// Policies and sandboxes that are gone whose names are kept for events that are still to be read.
+const RETIRED_MAX: usize = 1024;
+/// Keys whose hash is remembered.
+const HASHES_MAX: usize = 16_384;
+
+/// Why a table or a number could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegistryError {
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Id(#[from] IdError),
+    #[error(transparent)]
+    Compile(#[from] clawd_policy::CompileError),
+}
+
+struct LivePolicy {
+    generation: u64,
+    grants: Vec<Grant>,
+}
+
+struct Inner {
+    kernel: Kernel,
+    ids: Ids,
+    /// Published identities.
+    files: HashMap<u32, (PathBuf, [u8; 32])>,
+    published: HashMap<FileKey, u32>,
+    /// Hashes of settled keys, published or not.
+    hashes: HashMap<FileKey, [u8; 32]>,
+    unidentified: HashMap<FileKey, (PathBuf, Reason)>,
+    policies: HashMap<u32, LivePolicy>,
+    sandboxes: HashMap<u32, String>,
+    /// Gone, but named in events that may still be read: oldest first.
+    retired_policies: VecDeque<(u32, LivePolicy)>,
+    retired_sandboxes: VecDeque<u32>,
+}
+
+/// The registry.
+pub(crate) struct Registry {
+    inner: Mutex<Inner>,
+    /// For files of policies; the gate's workers have readers of their own.
+    keys: Mutex<FileKeyReader>,
+}
+
+impl Registry {
+    /// Starts with the identities that the kernel has.
+    pub(crate) fn new(kernel: Kernel, ids: Ids, keys: FileKeyReader) -> Self {
+        let (mut files, mut published, mut hashes) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for (key, value) in kernel.identities() {
+            files.insert(value.file_id, (path_of(&value), value.sha256));
+            published.insert(key, value.file_id);
+            hashes.insert(key, value.sha256);
+        }
+        let inner = Inner {
+            kernel,
+            ids,
+            files,
+            published,
+            hashes,
+            unidentified: HashMap::new(),
+            policies: HashMap::new(),
+            sandboxes: HashMap::new(),
+            retired_policies: VecDeque::new(),
+            retired_sandboxes: VecDeque::new(),
+        };
+        Self { inner: Mutex::new(inner), keys: Mutex::new(keys) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A fresh number for a sandbox, with its totals at zero.
+    pub(crate) fn new_sandbox(&self, name: &str) -> Result<u32, RegistryError> {
+        let mut inner = self.inner();
+        let sandbox_id = inner.ids.sandbox()?;
+        inner.kernel.start_counters(sandbox_id)?;
+        inner.sandboxes.insert(sandbox_id, name.to_owned());
+        Ok(sandbox_id)
+    }
+
+    /// Remembers a sandbox of a daemon before, with its policy.
+    pub(crate) fn adopt(&self, sandbox_id: u32, name: &str, policy_id: u32, generation: u64, grants: &[Grant]) {
+        let mut inner = self.inner();
+        inner.sandboxes.insert(sandbox_id, name.to_owned());
+        let policy = LivePolicy { generation, grants: grants.to_vec() };
+        inner.policies.insert(policy_id, policy);
+    }
+
+    /// What each `binaries` entry of `policy` means now: the hash it names, or that of the file at
+    /// its path. Reads files, so it is done before anything waits.
+    pub(crate) fn resolve(&self, policy: &Policy) -> Vec<Grant> {
+        let resolve = |entry: clawd_policy::GrantEntry| {
+            let sha256 = match &entry.matcher {
+                BinaryMatcher::Sha256(digest) => Some(Digest(*digest)),
+                BinaryMatcher::Path(path) => self.hash_path(path),
+            };
+            Grant { label: entry.to_string(), sha256 }
+        };
+        policy.grants().into_iter().map(resolve).collect()
+    }
+
+    fn hash_path(&self, path: &Path) -> Option<Digest> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        // Opening a pipe or a device must not block or act.
+        let file = File::options()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+            .ok()
+            .filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))?;
+        let key_of = |file: &File| keys.read(file.as_fd()).map_err(io::Error::other);
+        match identify(&file, key_of, |key| self.known(key), Instant::now() + HASH_DEADLINE) {
+            Ok(Identified { key, sha256 }) => {
+                remember(&mut self.inner().hashes, HASHES_MAX, key, sha256);
+                Some(Digest(sha256))
+            }
+            Err(reason) => {
+                tracing::warn!(path = %path.display(), reason = reason.name(), "a listed binary has no hash; its entry matches nothing");
+                None
+            }
+        }
+    }
+
+    /// Writes a policy under a fresh id, with the masks of every known file; it decides nothing
+    /// until a sandbox is switched to it.
+    pub(crate) fn write_policy(
+        &self,
+        policy: &Policy,
+        grants: &[Grant],
+        generation: u64,
+    ) -> Result<u32, RegistryError> {
+        let mut inner = self.inner();
+        let policy_id = inner.ids.policy()?;
+        let image: MapImage = clawd_policy::compile(policy, policy_id)?;
+        inner.kernel.write_policy(&image)?;
+        let masks: Vec<(u32, GrantMask)> =
+            inner.files.iter().map(|(file_id, (_, sha256))| (*file_id, mask(grants, sha256))).collect();
+        for (file_id, mask) in masks {
+            if !mask.is_empty() && let Err(error) = inner.kernel.set_mask(policy_id, file_id, &mask) {
+                inner.kernel.remove_policies(&HashSet::from([policy_id]))?;
+                return Err(error.into());
+            }
+        }
+        let live = LivePolicy { generation, grants: grants.to_vec() };
+        inner.policies.insert(policy_id, live);
+        Ok(policy_id)
+    }
+
+    /// Puts a sandbox under a policy that was written.
+    pub(crate) fn switch(&self, cgroup_id: u64, value: SandboxValue) -> Result<(), RegistryError> {
+        Ok(self.inner().kernel.set_sandbox(cgroup_id, value)?)
+    }
+
+    /// Removes a policy that no sandbox is under any more. Blocks until no program still reads it.
+    pub(crate) fn drop_policy(&self, policy_id: u32) {
+        // Without the wait entries stay until the next start: nothing refers to them.
+        match clawd_sys::rcu::wait_for_grace_period() {
+            Ok(()) => self.forget_policy(policy_id),
+            Err(error) => tracing::warn!(%error, policy_id, "the rules of a replaced policy stay in the tables"),
+        }
+    }
+
+    /// Removes a policy that no program can be reading.
+    pub(crate) fn forget_policy(&self, policy_id: u32) {
+        let mut inner = self.inner();
+        if let Some(policy) = inner.policies.remove(&policy_id) {
+            inner.retired_policies.push_back((policy_id, policy));
+            if inner.retired_policies.len() > RETIRED_MAX {
+                inner.retired_policies.pop_front();
+            }
+        }
+        if let Err(error) = inner.kernel.remove_policies(&HashSet::from([policy_id])) {
+            tracing::warn!(%error, policy_id, "the rules of a policy stay in the tables");
+        }
+    }
+
+    /// Forgets a sandbox that has no process left, with its policy.
+    pub(crate) fn forget_sandbox(&self, cgroup_id: u64, sandbox_id: u32) {
+        let mut inner = self.inner();
+        if let Err(error) = inner.kernel.remove_sandbox(cgroup_id, sandbox_id) {
+            tracing::warn!(%error, sandbox_id, "a sandbox stays in the tables");
+        }
+        inner.retired_sandboxes.push_back(sandbox_id);
+        if inner.retired_sandboxes.len() > RETIRED_MAX
+            && let Some(oldest) = inner.retired_sandboxes.pop_front()
+        {
+            inner.sandboxes.remove(&oldest);
+        }
+    }
+
+    /// Drops what the kernel has of sandboxes and policies that no daemon knows.
+    pub(crate) fn collect(&self, live_cgroups: &HashSet<u64>) {
+        let mut inner = self.inner();
+        for (cgroup_id, value) in inner.kernel.sandboxes() {
+            if !live_cgroups.contains(&cgroup_id)
+                && let Err(error) = inner.kernel.remove_sandbox(cgroup_id, value.sandbox_id)
+            {
+                tracing::warn!(%error, cgroup_id, "a dead sandbox stays in the tables");
+            }
+        }
+        let live: HashSet<u32> = inner.policies.keys().copied().collect();
+        if let Err(error) = inner.kernel.retain_policies(&live) {
+            tracing::warn!(%error, "rules of dead policies stay in the tables");
+        }
+    }
+
+    /// The totals of a sandbox.
+    pub(crate) fn counters(&self, sandbox_id: u32) -> Counters {
+        self.inner().kernel.counters(sandbox_id)
+    }
+}
+
+fn mask(grants: &[Grant], sha256: &[u8; 32]) -> GrantMask {
+    let mut mask = GrantMask::ZERO;
+    for (index, grant) in grants.iter().enumerate() {
+        if grant.sha256.is_some_and(|digest| digest.0 == *sha256) {
+            mask.insert(index);
+        }
+    }
+    mask
+}
+
+/// A bounded cache that starts anew when it is full: what it forgets is found again.
+fn remember<V>(cache: &mut HashMap<FileKey, V>, max: usize, key: FileKey, value: V) {
+    if cache.len() >= max {
+        cache.clear();
+    }
+    cache.insert(key, value);
+}
+
+fn path_of(value: &IdentityValue) -> PathBuf {
+    let len = usize::try_from(value.path_len_bytes).unwrap_or(usize::MAX);
+    let bytes = value.path.get(..len).unwrap_or(&value.path);
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+fn identity(file_id: u32, sha256: [u8; 32], path: &Path) -> IdentityValue {
+    let mut value = IdentityValue { file_id, sha256, ..IdentityValue::ZERO };
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.get(..IDENTITY_PATH_BYTES).unwrap_or(bytes);
+    if let Some(room) = value.path.get_mut(..bytes.len()) {
+        room.copy_from_slice(bytes);
+        value.path_len_bytes = u32::try_from(bytes.len()).unwrap_or(0);
+    }
+    value
+}
+
+impl Inner {
+    /// A policy that is in force or was lately.
+    fn policy(&self, policy_id: u32) -> Option<&LivePolicy> {
+        let retired = || self.retired_policies.iter().find(|(id, _)| *id == policy_id).map(|(_, policy)| policy);
+        self.policies.get(&policy_id).or_else(retired)
+    }
+
+    /// Publishes an identity: its masks first, so that at its first exec it has all its grants.
+    fn publish(&mut self, found: &Identified, path: &Path) -> Result<(), RegistryError> {
+        if self.published.contains_key(&found.key) {
+            return Ok(());
+        }
+        let file_id = self.ids.file()?;
+        let masks: Vec<(u32, GrantMask)> = self
+            .policies
+            .iter()
+            .map(|(policy_id, policy)| (*policy_id, mask(&policy.grants, &found.sha256)))
+            .filter(|(_, mask)| !mask.is_empty())
+            .collect();
+        for (policy_id, mask) in masks {
+            self.kernel.set_mask(policy_id, file_id, &mask)?;
+        }
+        self.kernel.insert_identity(&found.key, &identity(file_id, found.sha256, path))?;
+        self.files.insert(file_id, (path.to_path_buf(), found.sha256));
+        self.published.insert(found.key, file_id);
+        remember(&mut self.hashes, HASHES_MAX, found.key, found.sha256);
+        Ok(())
+    }
+}
+
+impl Identities for Registry {
+    fn known(&self, key: &FileKey) -> Option<[u8; 32]> {
+        self.inner().hashes.get(key).copied()
+    }
+
+    fn seen(&self, seen: Seen) {
+        let mut inner = self.inner();
+        let reason = match seen.outcome {
+            Outcome::Identified(found) => match inner.publish(&found, &seen.path) {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::error!(path = %seen.path.display(), %error, "a program has no identity");
+                    remember(&mut inner.unidentified, UNIDENTIFIED_MAX, found.key, (seen.path, Reason::TableFull));
+                    return;
+                }
+            },
+            Outcome::NoIdentity(reason) => reason,
+        };
+        tracing::debug!(sandbox_id = seen.sandbox_id, path = %seen.path.display(), reason = reason.name(), "no identity");
+        if let Some(key) = seen.key {
+            remember(&mut inner.unidentified, UNIDENTIFIED_MAX, key, (seen.path, reason));
+        }
+    }
+}
+
+impl Names for Registry {
+    fn sandbox(&self, id: u32) -> Option<String> {
+        self.inner().sandboxes.get(&id).cloned()
+    }
+
+    fn generation(&self, policy_id: u32) -> Option<u64> {
+        self.inner().policy(policy_id).map(|policy| policy.generation)
+    }
+
+    fn grant(&self, policy_id: u32, grant_index: u32) -> Option<String> {
+        let inner = self.inner();
+        let policy = inner.policy(policy_id)?;
+        policy.grants.get(usize::try_from(grant_index).ok()?).map(|grant| grant.label.clone())
+    }
+
+    fn file(&self, file_id: u32) -> Option<(String, [u8; 32])> {
+        let inner = self.inner();
+        inner.files.get(&file_id).map(|(path, sha256)| (path.to_string_lossy().into_owned(), *sha256))
+    }
+
+    fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)> {
+        let inner = self.inner();
+        inner.unidentified.get(file).map(|(path, reason)| (path.to_string_lossy().into_owned(), *reason))
+    }
+}
+
+/// A key reader as the gate's workers use it.
+pub(crate) struct WorkerKeys(pub(crate) FileKeyReader);
+
+impl Keys for WorkerKeys {
+    fn key(&mut self, file: BorrowedFd<'_>) -> io::Result<FileKey> {
+        self.0.read(file).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,192 @@
+//! The sandboxes that live, and what the daemon's parts share.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use clawd_audit::DaemonEvent;
+use clawd_control::{ApiError, ExitCode, SandboxName};
+use clawd_identity::Gate;
+use clawd_kernel::Pins;
+use tokio::io::unix::AsyncFd;
+
+use crate::{
+    audit::Audit,
+    cgroup::{Cgroup, Parent},
+    config::Config,
+    registry::Registry,
+    state::{SandboxState, StateDir},
+};
+
+/// A sandbox that runs.
+pub(crate) struct Live {
+    pub(crate) cgroup: Cgroup,
+    /// Whether a daemon before this one started it.
+    pub(crate) adopted: bool,
+    state: Mutex<SandboxState>,
+    /// One push at a time.
+    pub(crate) pushing: Mutex<()>,
+}
+
+impl Live {
+    pub(crate) fn new(cgroup: Cgroup, adopted: bool, state: SandboxState) -> Self {
+        Self { cgroup, adopted, state: Mutex::new(state), pushing: Mutex::new(()) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, SandboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What every part of the daemon works on.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) parent: Parent,
+    pub(crate) pins: Pins,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gate: Gate,
+    pub(crate) audit: Audit,
+    pub(crate) states: StateDir,
+    /// This daemon's own program, which is also the first process of every sandbox.
+    pub(crate) executable: File,
+    pub(crate) started: Instant,
+    pub(crate) started_at: String,
+    pub(crate) flush: tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<()>>,
+    live: Mutex<HashMap<SandboxName, Arc<Live>>>,
+    /// Names in use, of sandboxes that are being started too.
+    names: Mutex<HashSet<SandboxName>>,
+}
+
+/// A name that nobody else can take while this lives.
+pub(crate) struct Reserved {
+    shared: Arc<Shared>,
+    pub(crate) name: SandboxName,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
+/// The parts that [`Shared::new`] puts together.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) parent: Parent,
+    pub(crate) pins: Pins,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gate: Gate,
+    pub(crate) audit: Audit,
+    pub(crate) states: StateDir,
+    pub(crate) executable: File,
+    pub(crate) flush: tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, parent, pins, registry, gate, audit, states, executable, flush } = parts;
+        Self {
+            config,
+            parent,
+            pins,
+            registry,
+            gate,
+            audit,
+            states,
+            executable,
+            started: Instant::now(),
+            started_at: crate::audit::now().to_string(),
+            flush,
+            live: Mutex::new(HashMap::new()),
+            names: Mutex::new(HashSet::new()),
+        }
+    }
+
+    fn live_map(&self) -> MutexGuard<'_, HashMap<SandboxName, Arc<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every sandbox, by name.
+    pub(crate) fn list(&self) -> Vec<Arc<Live>> {
+        let mut list: Vec<_> = self.live_map().iter().map(|(name, live)| (name.clone(), Arc::clone(live))).collect();
+        list.sort_by(|(a, _), (b, _)| a.cmp(b));
+        list.into_iter().map(|(_, live)| live).collect()
+    }
+
+    /// The sandbox of that name.
+    pub(crate) fn find(&self, name: &SandboxName) -> Result<Arc<Live>, ApiError> {
+        self.live_map().get(name).cloned().ok_or_else(|| {
+            ApiError::new(ExitCode::Failed, format!("no sandbox is called {name}; `clawctl ps` lists them"))
+        })
+    }
+
+    /// Takes a name for a sandbox that is about to be started.
+    pub(crate) fn reserve(self: &Arc<Self>, name: SandboxName) -> Result<Reserved, ApiError> {
+        if !self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            return Err(ApiError::new(
+                ExitCode::Setup,
+                format!("a sandbox is called {name} already; stop it with `clawctl stop {name}` or take another name"),
+            ));
+        }
+        Ok(Reserved { shared: Arc::clone(self), name })
+    }
+
+    /// Enters a sandbox that runs, and sees to it that it is cleared away when it ends.
+    pub(crate) fn enter(self: &Arc<Self>, reserved: Reserved, live: Arc<Live>, pidfd: OwnedFd) {
+        self.live_map().insert(reserved.name.clone(), Arc::clone(&live));
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            #[expect(deprecated, reason = "the call that replaces it is unsafe; an OwnedFd keeps its descriptor")]
+            let waiting = AsyncFd::new(pidfd);
+            let ended = match waiting {
+                // A pidfd is readable once its process has ended, and only then.
+                Ok(pidfd) => pidfd.readable().await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                tracing::error!(sandbox = %reserved.name, %error, "cannot wait for a sandbox; it is ended");
+            }
+            let cleared = tokio::task::spawn_blocking(move || shared.clear(reserved, &live)).await;
+            if let Err(error) = cleared {
+                tracing::error!(%error, "clearing a sandbox away failed");
+            }
+        });
+    }
+
+    /// Ends what is left of a sandbox whose first process has ended, and forgets it.
+    fn clear(&self, reserved: Reserved, live: &Live) {
+        let (sandbox_id, policy_id, init_pid) = {
+            let state = live.state();
+            (state.sandbox_id, state.policy.policy_id, state.init_pid)
+        };
+        if !live.adopted {
+            reap(init_pid);
+        }
+        if let Err(error) = live.cgroup.destroy() {
+            tracing::error!(sandbox = %reserved.name, %error, "a sandbox's cgroup stays");
+        }
+        self.gate.unwatch(sandbox_id);
+        let counters = self.registry.counters(sandbox_id);
+        self.registry.forget_sandbox(live.cgroup.id, sandbox_id);
+        self.registry.forget_policy(policy_id);
+        let name = reserved.name.as_str();
+        if let Err(error) = self.states.remove(name) {
+            tracing::error!(sandbox = name, %error, "a sandbox's state file stays");
+        }
+        let message = format!("{} attempts allowed, {} denied", counters.allowed, counters.denied);
+        self.audit.daemon(&DaemonEvent::SandboxStopped { sandbox: name, message: &message });
+        self.live_map().remove(&reserved.name);
+    }
+}
+
+/// Takes the exit status of a child that has ended, so that it does not stay a zombie.
+fn reap(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Err(error) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
+        tracing::warn!(%error, "the first process of a sandbox could not be reaped");
+    }
+}

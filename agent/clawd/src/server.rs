@@ -1,0 +1,141 @@
+//! The control API: HTTP/1.1 on the unix socket.
+
+mod body;
+mod listen;
+mod logs;
+mod run;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use clawd_control::{ApiError, ExitCode, Route, limits};
+use clawd_sys::passing::Peer;
+use http_body_util::BodyExt as _;
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::UnixStream, sync::Semaphore};
+
+pub(crate) use listen::listen;
+
+use self::body::{Body, json};
+use crate::{events, push, sandboxes::Shared, status, stop};
+
+/// Accepts connections until the task is dropped.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::UnixListener) {
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _address)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely; connections that end give some back.
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(limit = limits::CONNECTIONS, "too many connections; one was closed");
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            connection(shared, stream).await;
+            drop(place);
+        });
+    }
+}
+
+/// Serves one connection. Who is at its other end was decided by the socket's mode when it
+/// connected, and is known from the kernel, not from anything it says.
+async fn connection(shared: Arc<Shared>, stream: UnixStream) {
+    let peer = match clawd_sys::passing::peer(&stream) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!(%error, "a connection without credentials was closed");
+            return;
+        }
+    };
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(shared, request, peer).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(limits::REQUEST_TIMEOUT_S))
+        .max_buf_size(limits::HEAD_BYTES)
+        .max_headers(limits::HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, pid = peer.pid, "a connection ended early");
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let route = match Route::parse(request.method().as_str(), target) {
+        Ok(route) => route,
+        Err(error) => {
+            let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+            return json(status, &ApiError::new(ExitCode::Usage, error.to_string()));
+        }
+    };
+    debug_assert!(request.method() == Method::GET || request.method() == Method::POST);
+    let result = match route {
+        Route::Status => blocking(move || Ok(json(StatusCode::OK, &status::status(&shared)))).await,
+        Route::Sandboxes => blocking(move || {
+            let infos: Vec<_> = shared.list().iter().filter_map(|live| status::info(&shared, live)).collect();
+            Ok(json(StatusCode::OK, &infos))
+        })
+        .await,
+        Route::Run => run::run(shared, request, peer).await,
+        Route::Stop(name) => stop::stop(&shared, &name).await.map(|report| json(StatusCode::OK, &report)),
+        Route::StopAll => Ok(json(StatusCode::OK, &stop::stop_all(&shared).await)),
+        Route::Push(name) => match read_json(request).await {
+            Ok(body) => {
+                blocking(move || push::push(&shared, &name, body).map(|report| json(StatusCode::OK, &report))).await
+            }
+            Err(error) => Err(error),
+        },
+        Route::Logs(query) => {
+            events::flush(&shared).await;
+            logs::logs(&shared, query).await
+        }
+    };
+    result.unwrap_or_else(|error| json(http_status(&error), &error))
+}
+
+/// Wrong usage is the caller's fault, everything else ours or the machine's.
+fn http_status(error: &ApiError) -> StatusCode {
+    if error.error.exit_code == ExitCode::Usage.code() {
+        StatusCode::BAD_REQUEST
+    } else if error.error.exit_code == ExitCode::Failed.code() {
+        StatusCode::CONFLICT
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+}
+
+/// Runs what reads files or writes maps where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(ApiError::new(ExitCode::Failed, format!("the request failed inside clawd: {error}"))))
+}
+
+/// Reads a body of JSON, with limits on size and time.
+async fn read_json<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, ApiError> {
+    let body = http_body_util::Limited::new(request.into_body(), limits::BODY_BYTES);
+    let limit = Duration::from_secs(limits::REQUEST_TIMEOUT_S);
+    let bytes = match tokio::time::timeout(limit, body.collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => return Err(ApiError::new(ExitCode::Usage, format!("cannot read the request: {error}"))),
+        Err(_late) => {
+            return Err(ApiError::new(ExitCode::Usage, format!("the request did not arrive within {} s", limits::REQUEST_TIMEOUT_S)));
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::new(ExitCode::Usage, format!("the request is not what this version expects: {error}")))
+}

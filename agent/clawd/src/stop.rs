@@ -1,0 +1,60 @@
+//! Ending sandboxes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clawd_control::{ApiError, ExitCode, SandboxName, StopAllReport, StopFailure, StopReport};
+
+use crate::sandboxes::{Live, Shared};
+
+/// How long the clearing away of a killed sandbox may take.
+const CLEARED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Ends one sandbox; returns when nothing of it is left.
+pub(crate) async fn stop(shared: &Arc<Shared>, name: &SandboxName) -> Result<StopReport, ApiError> {
+    let live = shared.find(name)?;
+    stop_live(shared, name, live).await
+}
+
+/// Ends every sandbox.
+pub(crate) async fn stop_all(shared: &Arc<Shared>) -> StopAllReport {
+    let mut report = StopAllReport::default();
+    for live in shared.list() {
+        let name = live.state().name.clone();
+        match stop_live(shared, &name, live).await {
+            Ok(stopped) => report.stopped.push(stopped),
+            Err(error) => report.failed.push(StopFailure { sandbox: name, message: error.error.message }),
+        }
+    }
+    report
+}
+
+async fn stop_live(shared: &Arc<Shared>, name: &SandboxName, live: Arc<Live>) -> Result<StopReport, ApiError> {
+    let begun = Instant::now();
+    let failed = |message: String| ApiError::new(ExitCode::Failed, format!("cannot stop {name}: {message}"));
+    let killed = {
+        let live = Arc::clone(&live);
+        tokio::task::spawn_blocking(move || {
+            let processes = live.cgroup.processes()?;
+            live.cgroup.kill()?;
+            Ok::<_, crate::cgroup::CgroupError>(processes.len())
+        })
+        .await
+        .map_err(|error| failed(error.to_string()))?
+    };
+    // A sandbox that ended by itself meanwhile is stopped too.
+    let killed = killed.unwrap_or(0);
+    while shared.find(name).is_ok_and(|found| Arc::ptr_eq(&found, &live)) {
+        if begun.elapsed() > CLEARED_DEADLINE {
+            return Err(failed("its processes do not end".to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(StopReport {
+        sandbox: name.clone(),
+        killed: u32::try_from(killed).unwrap_or(u32::MAX),
+        elapsed_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+    })
+}
