@@ -67,9 +67,9 @@ mod tests {
         let text = r#"[{"name":"a","sandbox_id":1,"pid":7,"command":["sh","-c","\u001b[2J"],
             "user":1000,"network":"none","policy_file":"p.yaml","policy_generation":2,
             "policy_id":9,"started_at":"2026-01-01T00:00:00Z","layers":{"landlock_abi":7,
-            "landlock":"fully_enforced","seccomp_profile":"default","seccomp_filters":[],
-            "namespaces":["pid"],"uid":1000,"gid":1000,"groups":[],"no_new_privs":true,
-            "no_capabilities":true,"cgroup":"/clawd/a"},
+            "landlock":"fully_enforced","seccomp_profile":"default","seccomp_filters":3,
+            "memory_deny_write_execute":false,"namespaces":["pid"],"mounts":9,"uid":1000,
+            "gid":1000,"no_new_privs":true,"capabilities_empty":true,"cgroup":"/clawd/a"},
             "counters":{"allowed":1,"denied":2,"events_lost":0},"adopted":false}]"#;
         let sandboxes: Vec<_> = serde_json::from_str(text).expect("of the API's form");
         assert_eq!(

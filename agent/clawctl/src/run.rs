@@ -95,45 +95,4 @@ fn utf8(path: PathBuf) -> Result<String, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::{as_setup, policy_file, workspace};
-    use crate::failure::Failure;
-
-    #[test]
-    fn run_without_any_policy_is_wrong_usage() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let default = dir.path().join("default.yaml");
-        let failure = policy_file(None, &default).expect_err("there is none");
-        assert_eq!(failure.code, 2);
-        assert!(failure.message.contains("--policy"), "{}", failure.message);
-        fs::write(&default, "").expect("writes");
-        assert_eq!(policy_file(None, &default), Ok(default.clone()));
-        let named = dir.path().join("named.yaml");
-        assert_eq!(policy_file(Some(named.clone()), &default), Ok(named));
-    }
-
-    #[test]
-    fn run_workspace_is_a_real_directory() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("file");
-        fs::write(&file, "").expect("writes");
-        for path in [file, dir.path().join("missing")] {
-            assert_eq!(workspace(path).expect_err("refused").code, 2);
-        }
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(dir.path(), &link).expect("links");
-        let real = dir.path().canonicalize().expect("exists");
-        assert_eq!(
-            workspace(link).as_deref(),
-            Ok(real.to_str().expect("UTF-8"))
-        );
-    }
-
-    #[test]
-    fn run_failure_of_the_transport_is_a_failure_of_the_set_up() {
-        assert_eq!(as_setup(Failure::failed("x")).code, 125);
-        assert_eq!(as_setup(Failure::usage("x")).code, 2);
-    }
-}
+mod tests;
