@@ -1,6 +1,6 @@
 //! Running other programs: shown, checked, with their output read where it is needed.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -74,8 +74,9 @@ pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> an
         let mut reader = BufReader::new(stdout);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
-            std::io::stdout().write_all(&line)?;
-            on_line(String::from_utf8_lossy(&line).trim_end());
+            let text = String::from_utf8_lossy(&line);
+            print!("{text}");
+            on_line(text.trim_end());
             line.clear();
         }
     }

@@ -24,7 +24,7 @@ use kernel::Kernel;
 pub(crate) const USAGE: &str = "[SERIES]... [-- TEST ARGUMENTS]";
 pub(crate) const ABOUT: &str = "Run the kernel tests inside Debian's 6.1 and 6.12, emulated by QEMU
 SERIES is a kernel series like 6.12; without one, all that clawd supports are booted, side by side.
-Root is not needed, nor is /dev/kvm. What follows `--` goes to every test binary.";
+/dev/kvm is not needed. What follows `--` goes to every test binary.";
 
 /// The kernel series that every change has to work on, oldest first.
 pub(crate) const SERIES: &[&str] = &["6.1", "6.12"];
