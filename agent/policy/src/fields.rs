@@ -156,6 +156,10 @@ impl Fields {
     /// Reports every key that nothing took.
     pub(crate) fn finish(self, problems: &mut Problems) {
         for (key, _) in self.left {
+            if problems.is_full() {
+                problems.errors_dropped += 1;
+                continue;
+            }
             let name = quoted(&key.text);
             let of = self.keys.of;
             if self.keys.not_enforced.contains(&key.text.as_str()) {

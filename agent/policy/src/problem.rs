@@ -41,7 +41,7 @@ impl Problems {
         message: String,
         help: impl Into<String>,
     ) {
-        if self.errors.len() >= MAX_KEPT {
+        if self.is_full() {
             self.errors_dropped += 1;
             return;
         }
@@ -51,6 +51,11 @@ impl Problems {
             message,
             help: Some(help.into()),
         });
+    }
+
+    /// Whether further errors are only counted, so that their words need not be found.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_KEPT
     }
 
     /// Records an error about a value.

@@ -26,3 +26,4 @@ fn shipped_policies_parse_and_compile_without_warnings() {
     }
     assert!(files > 0, "no policy in {dir}");
 }
+#[cfg(test)]

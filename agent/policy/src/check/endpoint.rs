@@ -200,7 +200,7 @@ fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<Vec
             problems,
         );
     }
-    let mut ports = Vec::new();
+    let mut ranges = Vec::new();
     let mut valid = true;
     for entry in &given.value {
         let text = &entry.value.text;
@@ -208,28 +208,70 @@ fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<Vec
             None => port_number(text).map(|port| (port, port)),
             Some((first, last)) => port_number(first.trim()).zip(port_number(last.trim())),
         };
-        let Some((first, last)) = range.filter(|(first, last)| first <= last) else {
-            valid = false;
-            problems.value(
-                entry.at,
-                format!("{} is not a port or a range of ports", quoted(text)),
-                "write numbers from 1 to 65535, a range as first-last, such as 9000-9010",
-            );
+        if let Some(range) = range.filter(|(first, last)| first <= last) {
+            ranges.push(range);
             continue;
-        };
-        // Cut here, so that a list of whole ranges takes no memory.
-        ports.extend((first..=last).take(MAX_PORTS_PER_ENDPOINT + 1));
-        ports.sort_unstable();
-        ports.dedup();
-        if ports.len() > MAX_PORTS_PER_ENDPOINT {
-            problems.error(
-                given.at,
-                PolicyErrorKind::Limit,
-                format!("an endpoint has more than {MAX_PORTS_PER_ENDPOINT} ports"),
-                "list the ports that are needed",
-            );
-            return None;
         }
+        valid = false;
+        problems.value(
+            entry.at,
+            format!("{} is not a port or a range of ports", quoted(text)),
+            "write numbers from 1 to 65535, a range as first-last, such as 9000-9010",
+        );
+    }
+    let ports = write_out(ranges);
+    if ports.len() > MAX_PORTS_PER_ENDPOINT {
+        problems.error(
+            given.at,
+            PolicyErrorKind::Limit,
+            format!("an endpoint has more than {MAX_PORTS_PER_ENDPOINT} ports"),
+            "list the ports that are needed",
+        );
+        return None;
     }
     valid.then_some(ports)
+}
+
+/// The ports of all ranges, ascending and each once; cut where there are too many of them.
+fn write_out(mut ranges: Vec<(u16, u16)>) -> Vec<u16> {
+    // Sorted first, so that each port is visited once however the ranges overlap.
+    ranges.sort_unstable();
+    let mut ports: Vec<u16> = Vec::new();
+    for (first, last) in ranges {
+        let from = ports
+            .last()
+            .map_or(first, |port| first.max(port.saturating_add(1)));
+        let room = (MAX_PORTS_PER_ENDPOINT + 1).saturating_sub(ports.len());
+        ports.extend((from..=last).take(room));
+    }
+    ports.dedup(); // 65535 has no successor
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::write_out;
+
+    proptest! {
+        #[test]
+        fn write_out_is_the_union_of_the_ranges(
+            ranges in prop::collection::vec((1..=u16::MAX, 0..30_u16), 0..12),
+            edge in any::<bool>(),
+        ) {
+            let mut ranges: Vec<(u16, u16)> = ranges
+                .into_iter()
+                .map(|(first, more)| (first, first.saturating_add(more)))
+                .collect();
+            if edge {
+                ranges.extend([(u16::MAX - 2, u16::MAX), (u16::MAX, u16::MAX), (u16::MAX - 1, u16::MAX)]);
+            }
+            let want: BTreeSet<u16> =
+                ranges.iter().flat_map(|(first, last)| *first..=*last).collect();
+            prop_assert_eq!(write_out(ranges), Vec::from_iter(want));
+        }
+    }
 }
