@@ -26,4 +26,3 @@ fn shipped_policies_parse_and_compile_without_warnings() {
     }
     assert!(files > 0, "no policy in {dir}");
 }
-#[cfg(test)]
