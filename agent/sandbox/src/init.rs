@@ -13,6 +13,7 @@ use clawd_sys::{
     descriptors::{close_from_on_exec, inherited},
     network::loopback_up,
     process::{Fork, fork_single_threaded, unshare_cgroup_namespace},
+    rustix::{fs::Mode, process::umask},
     signals,
     spawn::{CHANNEL_FD, STATUS_FD},
 };
@@ -149,6 +150,8 @@ fn become_command(channel: &UnixStream, command: &command::Command, expected: La
 }
 
 fn own_namespaces(spec: &SpawnSpec) -> Result<(), Failed> {
+    // Before the view: its directories must be open to the sandbox's user, whatever clawd's mask.
+    umask(Mode::WGRP | Mode::WOTH);
     clawd_sys::rustix::thread::set_name(c"clawd-init").in_layer(Layer::Process, "take a name")?;
     unshare_cgroup_namespace().in_layer(Layer::Namespaces, "make a cgroup namespace")?;
     clawd_sys::rustix::system::sethostname(spec.hostname.as_bytes())

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use crate::{
     error::{Failed, InLayer, Layer},
     spec::{Compatibility, HOME, LandlockState},
-    view::{Access, Tree},
+    view::{Access, Tree, open_plain},
 };
 
 /// The first ABI that keeps a sandbox away from abstract unix sockets outside it (Linux 6.12).
@@ -165,15 +165,13 @@ fn add(
     abi: ABI,
 ) -> Result<RulesetCreated, Failed> {
     let what = format!("grant `{}`", path.display());
-    let is_dir = std::fs::metadata(path)
-        .in_layer(Layer::Landlock, &what)?
-        .is_dir();
-    let possible = if is_dir {
+    let file = std::fs::File::from(open_plain(path).in_layer(Layer::Landlock, &what)?);
+    let data = file.metadata().in_layer(Layer::Landlock, &what)?;
+    let possible = if data.is_dir() {
         AccessFs::from_all(abi)
     } else {
         AccessFs::from_file(abi)
     };
-    let file = PathFd::new(path).in_layer(Layer::Landlock, &what)?;
     rules
         .add_rule(PathBeneath::new(file, access & possible))
         .in_layer(Layer::Landlock, &what)

@@ -10,7 +10,7 @@ mod resolve;
 
 use std::path::Path;
 
-pub(crate) use build::build;
+pub(crate) use build::{build, open_plain};
 pub(crate) use plan::{Access, Plan, Tree};
 
 use crate::{

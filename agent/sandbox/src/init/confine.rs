@@ -6,10 +6,9 @@ use clawd_sys::{
     privileges,
     rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
-        fs::Mode,
         process::{
             DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
-            set_parent_process_death_signal, setrlimit, setsid, umask,
+            set_parent_process_death_signal, setrlimit, setsid,
         },
         thread::set_no_new_privs,
     },
@@ -24,10 +23,12 @@ use crate::{
 const FILES_SOFT: u64 = 1024;
 const FILES_HARD: u64 = 65_536;
 
-/// Session, file mode mask, resource limits.
+/// Session and resource limits.
 pub(super) fn limits() -> Result<(), Failed> {
     setsid().in_layer(Layer::Process, "start a session")?;
-    umask(Mode::WGRP | Mode::WOTH);
+    // A daemon that may not be killed for memory must not hand that down.
+    std::fs::write("/proc/self/oom_score_adj", "0")
+        .in_layer(Layer::Process, "reset oom_score_adj")?;
     let hard = getrlimit(Resource::Nofile)
         .maximum
         .unwrap_or(FILES_HARD)

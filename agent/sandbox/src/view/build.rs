@@ -131,7 +131,7 @@ fn clone_tree(file: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens a path that must lead through no symbolic link.
-fn open_plain(path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_plain(path: &Path) -> Result<OwnedFd, Errno> {
     openat2(
         CWD,
         path,

@@ -191,7 +191,7 @@ fn check_place(path: &Path, resolved: &Resolved) -> Result<(), PlanError> {
     if resolved.real == Path::new("/") {
         return Err(PlanError::Root(path.to_owned()));
     }
-    for private in ["/dev", "/proc", HOME].map(Path::new) {
+    for private in ["/dev", "/proc"].map(Path::new) {
         if resolved.real.starts_with(private) {
             return Err(PlanError::Private(path.to_owned(), private.to_owned()));
         }
@@ -232,6 +232,8 @@ fn order(trees: &[Tree], links: Vec<(PathBuf, PathBuf)>) -> Vec<Entry> {
     let mut all: Vec<(PathBuf, What)> = private
         .map(|(at, what)| (PathBuf::from(at), what))
         .into_iter()
+        // The host's directory of that name, where it is listed.
+        .filter(|(at, _)| !trees.iter().any(|tree| tree.at == *at))
         .chain(
             trees
                 .iter()

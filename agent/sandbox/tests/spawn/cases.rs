@@ -1,13 +1,20 @@
 //! The cases.
 
-use std::{fs, io::Write, os::fd::AsFd, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::fd::AsFd, os::unix::fs::PermissionsExt};
 
 use clawd_sandbox::{Compatibility, HOME, LandlockState, Layer, Profile, StartError, spawn};
-use clawd_sys::rustix::process::{Signal, pidfd_send_signal};
 
-use crate::rig::{Cgroup, USER, finish, init_exe, pipes, probe, run, run_with, shell, spec, start};
+use crate::{
+    life,
+    rig::{Cgroup, USER, init_exe, pipes, probe, run, run_with, shell, spec},
+};
 
 pub(crate) const ALL: &[super::Case] = &[
+    (
+        "sandbox_dies_with_the_daemon_before_go_and_outlives_it_after",
+        life::daemon_death,
+    ),
+    ("program_that_is_no_init_is_an_error", life::no_init),
     ("true_exits_zero_with_all_layers_in_force", all_layers),
     ("exit_codes_and_signals_reach_the_caller", exit_codes),
     (
@@ -32,11 +39,11 @@ pub(crate) const ALL: &[super::Case] = &[
         "abstract_sockets_of_the_host_are_out_of_reach",
         abstract_sockets,
     ),
-    ("signals_are_forwarded", signals),
-    ("orphans_die_with_the_command", orphans),
+    ("signals_are_forwarded", life::signals),
+    ("orphans_die_with_the_command", life::orphans),
     ("strict_profile_refuses_more", strict),
     ("wrong_requests_are_refused_by_name", wrong_requests),
-    ("dropped_view_leaves_nothing", dropped),
+    ("dropped_view_leaves_nothing", life::dropped),
     ("streams_that_lead_out_are_refused", bad_streams),
 ];
 
@@ -300,21 +307,6 @@ fn abstract_sockets() {
     }
 }
 
-fn signals() {
-    let cgroup = Cgroup::new();
-    let script = "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-    let (running, pipes) = start(&spec(&["sh", "-c", script]), &cgroup).expect("starts");
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    pidfd_send_signal(&running.pidfd, Signal::TERM).expect("signal");
-    let got = finish(running, pipes);
-    assert_eq!((got.out.as_str(), got.code), ("ready\ngot\n", 3));
-}
-
-fn orphans() {
-    let got = shell("sleep 1000 <&- >&- 2>&- & exit 5");
-    assert_eq!(got.code, 5);
-}
-
 fn strict() {
     let mut strict = probe(&["sockets"]);
     strict.seccomp = Profile::Strict;
@@ -358,23 +350,6 @@ fn wrong_requests() {
     refused(|spec| spec.view.read_only.push("/".into()));
 }
 
-fn dropped() {
-    let cgroup = Cgroup::new();
-    let (theirs, _ours) = pipes();
-    let ready = spawn(
-        &spec(&["/bin/true"]),
-        cgroup.open().as_fd(),
-        init_exe().as_fd(),
-        theirs,
-    )
-    .expect("a view");
-    assert!(!cgroup.is_empty());
-    let process = format!("/proc/{}", ready.init_pid());
-    assert!(Path::new(&process).exists());
-    drop(ready);
-    assert!(cgroup.is_empty() && !Path::new(&process).exists());
-}
-
 fn bad_streams() {
     let cgroup = Cgroup::new();
     let (mut theirs, _ours) = pipes();
@@ -396,21 +371,4 @@ fn bad_streams() {
         ),
         "{error}"
     );
-}
-
-/// Last and alone.
-pub(crate) fn leak() {
-    let count = |what: &str| fs::read_dir(what).expect("list").count();
-    let children = || fs::read_to_string("/proc/thread-self/children").expect("children");
-    let before = count("/proc/self/fd");
-    for _ in 0..100 {
-        let got = run(&spec(&["/bin/true"])).expect("starts");
-        assert_eq!(got.code, 0);
-    }
-    for _ in 0..10 {
-        run(&spec(&["/no/such"])).expect_err("refused");
-    }
-    assert_eq!(count("/proc/self/fd"), before);
-    assert_eq!(children(), "");
-    let _written = std::io::stdout().write_all(b"test spawns_in_a_row_leak_nothing ... ok\n");
 }

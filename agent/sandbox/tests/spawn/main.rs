@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod life;
 mod probe;
 mod rig;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some(clawd_sandbox::INIT_ARGUMENT) => clawd_sandbox::init::main(),
         Some("probe") => probe::run(arguments),
+        Some("spawner") => life::spawner(arguments),
         Some("--list") => {
             cases::ALL
                 .iter()
@@ -39,6 +41,8 @@ fn run(filter: &str) -> ExitCode {
         .filter(|(name, _)| name.contains(filter))
         .copied()
         .collect();
+    // The strictest mask that a daemon may run under; no sandbox may inherit it.
+    clawd_sys::rustix::process::umask(0o077.into());
     let failed = Mutex::new(Vec::new());
     let queue = Mutex::new(chosen.clone());
     std::thread::scope(|scope| {
@@ -64,7 +68,7 @@ fn run(filter: &str) -> ExitCode {
         }
     });
     // Counted after all others: they open descriptors and start processes of their own.
-    if "spawns_in_a_row_leak_nothing".contains(filter) && catch_unwind(cases::leak).is_err() {
+    if "spawns_in_a_row_leak_nothing".contains(filter) && catch_unwind(life::leak).is_err() {
         failed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

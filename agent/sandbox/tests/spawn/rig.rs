@@ -36,6 +36,10 @@ impl Cgroup {
         Self(path.into())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn open(&self) -> OwnedFd {
         fs::File::open(&self.0).expect("open the cgroup").into()
     }

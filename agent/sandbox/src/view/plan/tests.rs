@@ -122,6 +122,21 @@ fn plan_implicit_paths_are_not_taken_from_the_host() {
 }
 
 #[test]
+fn plan_home_of_the_host_replaces_the_private_one_where_listed() {
+    let home = |read_write: &[&str]| {
+        let plan = planned(&ViewSpec {
+            read_write: paths(read_write),
+            ..ViewSpec::default()
+        });
+        let entry = plan.entries[position(&plan, "/home/sandbox")].clone();
+        (entry.what == What::Home, entry.create)
+    };
+    assert_eq!(home(&["/home/sandbox/project"]), (true, true));
+    assert_eq!(home(&["/home/sandbox"]), (false, true));
+    assert_eq!(home(&["/home"]), (true, false));
+}
+
+#[test]
 fn plan_refuses_the_root_devices_missing_trees_and_contradictions() {
     let of = |read_only: &[&str], read_write: &[&str]| {
         let spec = ViewSpec {
