@@ -38,7 +38,9 @@ pub fn record(event: &Event, names: &dyn Names, clock: &Clock) -> AuditRecord {
     let file = known(event.file_id).and_then(|id| names.file(id));
     let (mut exe, sha256) = file.unzip();
     let mut reason = Reason::from_raw(event.reason_raw);
-    if event.file_id == 0 && let Some((path, why)) = names.unidentified(&event.file) {
+    if event.file_id == 0
+        && let Some((path, why)) = names.unidentified(&event.file)
+    {
         exe = Some(path);
         // The kernel sees that there was no identity, the gate knows why.
         if reason == Reason::NotHashed {

@@ -42,12 +42,21 @@ impl Names for Known {
 fn exec_without_identity_tells_the_gates_reason_and_path() {
     let exec = Event {
         file_id: 0,
-        file: FileKey { ino: 11, ..FileKey::ZERO },
+        file: FileKey {
+            ino: 11,
+            ..FileKey::ZERO
+        },
         kind_raw: EventKind::Exec as u8,
         reason_raw: Reason::NotHashed.to_raw(),
         ..event()
     };
-    let record = super::record(&exec, &Known, &Clock { boot_to_wall_offset_ns: 0 });
+    let record = super::record(
+        &exec,
+        &Known,
+        &Clock {
+            boot_to_wall_offset_ns: 0,
+        },
+    );
     assert_eq!(record.exe.as_deref(), Some("/tmp/copy"));
     assert_eq!(record.reason, Some(Reason::WritableMount));
     assert_eq!(record.sha256, None);
