@@ -50,7 +50,7 @@ pub(crate) fn provide(dir: &Path) -> Result<(), BpffsError> {
 /// Unmounts the bpf file system if a clawd mounted it and nothing is pinned in it.
 pub(crate) fn release() {
     let result = lock().and_then(|_lock| {
-        if mounted_by_clawd()? && fs::read_dir(MOUNT_POINT)?.next().is_none() {
+        if mounted_by_clawd()? && nothing_pinned()? {
             unmount(MOUNT_POINT, UnmountFlags::empty())?;
         }
         Ok(())
@@ -65,6 +65,16 @@ fn lock() -> io::Result<File> {
     let parent = File::open("/sys/fs")?;
     flock(&parent, FlockOperation::LockExclusive)?;
     Ok(parent)
+}
+
+/// Whether the mount holds only what the kernel itself puts into each (kernel/bpf/preload, v6.12).
+fn nothing_pinned() -> io::Result<bool> {
+    for entry in fs::read_dir(MOUNT_POINT)? {
+        if !matches!(entry?.file_name().as_encoded_bytes(), b"maps.debug" | b"progs.debug") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn mounted_by_clawd() -> io::Result<bool> {

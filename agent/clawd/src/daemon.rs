@@ -68,6 +68,7 @@ fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    clawd_sys::memory::release_free();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(std::time::Duration::from_secs(2))

@@ -89,19 +89,36 @@ impl Group {
     pub fn read(&self) -> io::Result<Batch> {
         let mut bytes = [0_u8; READ_BYTES];
         // SAFETY: the buffer is writable for the length given.
-        let read = unsafe { libc::read(self.fd.as_raw_fd(), bytes.as_mut_ptr().cast(), READ_BYTES) };
+        let read =
+            unsafe { libc::read(self.fd.as_raw_fd(), bytes.as_mut_ptr().cast(), READ_BYTES) };
         if read < 0 {
             let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::WouldBlock { Ok(Batch::default()) } else { Err(error) };
+            return if error.kind() == io::ErrorKind::WouldBlock {
+                Ok(Batch::default())
+            } else {
+                Err(error)
+            };
         }
         let mut rest = bytes.get(..read.cast_unsigned()).unwrap_or_default();
         let mut batch = Batch::default();
-        while let Some((head, _)) = rest.split_at_checked(size_of::<libc::fanotify_event_metadata>()) {
-            let word = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
-            let double = |at: usize| head.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes);
+        while let Some((head, _)) =
+            rest.split_at_checked(size_of::<libc::fanotify_event_metadata>())
+        {
+            let word = |at: usize| {
+                head.get(at..at + 4)
+                    .and_then(|b| b.try_into().ok())
+                    .map(u32::from_ne_bytes)
+            };
+            let double = |at: usize| {
+                head.get(at..at + 8)
+                    .and_then(|b| b.try_into().ok())
+                    .map(u64::from_ne_bytes)
+            };
             // struct fanotify_event_metadata: event_len u32, vers u8, reserved u8, metadata_len u16,
             // mask u64, fd s32, pid s32.
-            let (Some(len), Some(mask), Some(fd), Some(pid)) = (word(0), double(8), word(16), word(20)) else {
+            let (Some(len), Some(mask), Some(fd), Some(pid)) =
+                (word(0), double(8), word(16), word(20))
+            else {
                 break;
             };
             if mask & libc::FAN_Q_OVERFLOW != 0 {
@@ -109,7 +126,10 @@ impl Group {
             } else if fd.cast_signed() >= 0 {
                 // SAFETY: the kernel made this descriptor for this event and nobody else owns it.
                 let file = unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) };
-                batch.events.push(ExecEvent { file, pid: pid.cast_signed() });
+                batch.events.push(ExecEvent {
+                    file,
+                    pid: pid.cast_signed(),
+                });
             }
             rest = rest.get(len.max(1) as usize..).unwrap_or_default();
         }
@@ -121,10 +141,17 @@ impl Group {
     /// # Errors
     /// The errno of `write(2)`; ENOENT where the task was killed meanwhile.
     pub fn allow(&self, event: ExecEvent) -> io::Result<()> {
-        let response = libc::fanotify_response { fd: event.file.as_raw_fd(), response: libc::FAN_ALLOW };
+        let response = libc::fanotify_response {
+            fd: event.file.as_raw_fd(),
+            response: libc::FAN_ALLOW,
+        };
         // SAFETY: a live structure of the length given, without padding (two 32-bit members).
         let written = unsafe {
-            libc::write(self.fd.as_raw_fd(), (&raw const response).cast(), size_of_val(&response))
+            libc::write(
+                self.fd.as_raw_fd(),
+                (&raw const response).cast(),
+                size_of_val(&response),
+            )
         };
         if written < 0 {
             return Err(io::Error::last_os_error());

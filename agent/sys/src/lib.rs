@@ -5,6 +5,7 @@
 pub mod descriptors;
 pub mod exec;
 pub mod limits;
+pub mod memory;
 pub mod mount;
 pub mod network;
 pub mod passing;
