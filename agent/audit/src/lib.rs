@@ -8,6 +8,7 @@
 pub mod convert;
 pub mod daemon;
 pub mod decode;
+pub mod escape;
 pub mod log;
 pub mod record;
 pub mod tail;

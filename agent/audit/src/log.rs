@@ -9,6 +9,7 @@ use std::{
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::{
+    escape::escape_json,
     record::AuditRecord,
     tail::{LinesBack, read_line},
 };
@@ -177,6 +178,7 @@ impl AuditLog {
             self.write_errors = self.write_errors.saturating_add(1);
             AppendError::Json { seq, source }
         })?;
+        let text = escape_json(text);
         let mut bytes = Vec::with_capacity(text.len() + 2);
         bytes.extend(self.torn.then_some(b'\n'));
         bytes.extend_from_slice(text.as_bytes());

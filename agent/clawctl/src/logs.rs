@@ -1,6 +1,6 @@
 //! `clawctl logs`: audit records, past and as they come.
 
-use clawd_audit::{AuditRecord, Outcome, tail};
+use clawd_audit::{AuditRecord, Outcome, escape::escape_json, tail};
 use clawd_control::{LogQuery, Route};
 use http_body_util::BodyExt as _;
 
@@ -28,7 +28,7 @@ pub(crate) async fn logs(client: &Client, query: LogQuery, json: bool) -> Result
         for line in complete {
             if let Some(record) = record_text(&line) {
                 print(&if json {
-                    shown(record)
+                    escape_json(record.to_owned())
                 } else {
                     rendered(record)
                 })?;

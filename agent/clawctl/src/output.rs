@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use clawd_audit::escape::{escape_json, steers};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -28,20 +29,12 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// Control characters; Unicode's invisible, line-breaking and bidirectional controls.
-fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// One line of JSON.
+/// One line of JSON, fit for a terminal.
 ///
 /// A value that has no JSON becomes `null`; the API's types all have.
 pub(crate) fn json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+    let json = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    escape_json(json)
 }
 
 /// Writes `text` and a line break to standard output.
@@ -65,12 +58,13 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{shown, shown_lines, steers};
+    use super::{json, shown, shown_lines, steers};
 
     proptest! {
         #[test]
         fn shown_text_never_steers(text in any::<String>()) {
             prop_assert!(!shown(&text).chars().any(steers));
+            prop_assert!(!json(&text).chars().any(steers));
             prop_assert!(!shown_lines(&text).chars().any(|c| steers(c) && c != '\n'));
         }
     }

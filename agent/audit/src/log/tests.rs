@@ -131,3 +131,14 @@ fn log_tail_of_no_log_is_empty() {
     let tail = tail(&dir.path().join("none"), 5, None).expect("no error");
     assert!(tail.lines.is_empty());
 }
+
+#[test]
+fn log_line_does_not_steer_a_terminal_and_means_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut log = AuditLog::open(&dir.path().join("audit.jsonl")).expect("opens");
+    let exe = Some("/tmp/\u{9b}2J\u{202e}\u{7f}\n".to_owned());
+    let sent = AuditRecord { exe, ..record() };
+    let line = log.append(sent.clone()).expect("appends").text;
+    assert!(!line.chars().any(crate::escape::steers), "{line:?}");
+    assert_eq!(read_line(line.as_bytes()).expect("a record").exe, sent.exe);
+}
