@@ -44,7 +44,8 @@ pub(super) fn reap(command: Pid, exec: impl Read, status: &OwnedFd) -> u8 {
     let (line, code) = match end {
         Ok(End::Exited(code)) => (format!("exit {code}\n"), code),
         Ok(End::Signalled(signal)) => {
-            (format!("signal {signal}\n"), 128_i32.saturating_add(signal))
+            let code = 128_i32.saturating_add(signal);
+            (format!("signal {signal}\n"), code)
         }
         Err(_) => (
             format!("exit {}\n", Failed::SETUP),
@@ -54,11 +55,9 @@ pub(super) fn reap(command: Pid, exec: impl Read, status: &OwnedFd) -> u8 {
     let written = status
         .try_clone()
         .and_then(|fd| std::fs::File::from(fd).write_all(line.as_bytes()));
-    match written {
-        Ok(()) => u8::try_from(code).unwrap_or(u8::MAX),
-        // Whoever waited for the line is gone; the exit code still says it.
-        Err(_) => u8::try_from(code).unwrap_or(Failed::SETUP),
-    }
+    // Where it failed, whoever waited for the line is gone; the exit code still says it.
+    drop(written);
+    u8::try_from(code).unwrap_or(u8::MAX)
 }
 
 /// Lets go of what belongs to the command and, once it is executed, of the daemon.
@@ -78,10 +77,9 @@ fn wait_for_end(command: Pid) -> io::Result<End> {
     loop {
         let signal = signals::wait_for(&waited)?;
         if signal != libc::SIGCHLD {
-            match signals::send(command, signal) {
-                // It ended, or it is not reaped yet: SIGCHLD is next.
-                Ok(()) | Err(_) => continue,
-            }
+            // A failure means that it has ended: SIGCHLD is next.
+            drop(signals::send(command, signal));
+            continue;
         }
         while let Some((pid, end)) = reap_any()? {
             if pid == command {

@@ -165,12 +165,24 @@ fn workspace() -> tempfile::TempDir {
 
 fn writable_is_not_executable() {
     let dir = workspace();
-    let script = "for d in /tmp ~ /dev/shm .; do cp /bin/true $d/t && chmod +x $d/t && { $d/t; echo $?; }; done; echo new > kept";
+    let script = "for d in /tmp ~ /dev/shm .; do cp /bin/true $d/t && chmod +x $d/t && { $d/t; echo $?; }; done; echo new > kept; \
+        cp /usr/lib/*/libm.so.6 l.so; LD_PRELOAD=./l.so cat /dev/null";
     let mut spec = spec(&["sh", "-c", script]);
     spec.view.workspace = Some(dir.path().into());
     spec.cwd = dir.path().into();
     let got = run(&spec).expect("starts");
     assert_eq!(got.out, "126\n126\n126\n126\n", "{}", got.err);
+    assert!(got.err.contains("failed to map segment"), "{}", got.err);
+    // Landlock alone does not judge this: a library is mapped, not executed.
+    let got = shell(
+        "cp /usr/lib/*/libm.so.6 /tmp/l.so; LD_PRELOAD=/tmp/l.so cat /dev/null; cd ~; cp /tmp/l.so .; LD_PRELOAD=./l.so cat /dev/null",
+    );
+    assert_eq!(
+        got.err.matches("failed to map segment").count(),
+        2,
+        "{}",
+        got.err
+    );
     assert_eq!(
         fs::read_to_string(dir.path().join("kept")).expect("written"),
         "new\n"
@@ -281,7 +293,7 @@ fn sockets() {
         let allowed = ["unix", "tcp", "udp6", "route", "mptcp"].contains(&name);
         assert_eq!(refused, !allowed, "{line}");
     }
-    assert_eq!(got.out.lines().count(), 14);
+    assert_eq!(got.out.lines().count(), 16);
 }
 
 fn descriptors() {

@@ -81,6 +81,8 @@ fn sockets() {
         ("udp6", inet6, dgram, None),
         ("route", AddressFamily::NETLINK, SocketType::RAW, None),
         ("raw", inet, SocketType::RAW, Some(protocol(1))),
+        ("raw-tcp", inet, SocketType::RAW, Some(protocol(6))),
+        ("raw-udp6", inet6, SocketType::RAW, Some(protocol(17))),
         ("ping", inet, dgram, Some(protocol(1))),
         ("ping6", inet6, dgram, Some(protocol(58))),
         ("sctp", inet, SocketType::SEQPACKET, None),
