@@ -31,9 +31,7 @@ pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
     let series = vm::series_in(&arguments.words)?;
     let virtual_machines = |outcome: &mut Outcome| on_virtual_machines(&series, outcome);
     let steps: &[Step<'_>] = &[
-        ("set-up", &|_| {
-            setup::ensure(&[Group::Build, Group::Demo, Group::Vm])
-        }),
+        ("set-up", &|_| set_up(&series)),
         ("formatting", &|_| formatting()),
         ("lints", &|_| lints()),
         ("dependencies", &|_| dependencies::check()),
@@ -46,6 +44,11 @@ pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
         ("kernel tests in virtual machines", &virtual_machines),
     ];
     run_steps(steps)
+}
+
+fn set_up(series: &[String]) -> anyhow::Result<()> {
+    setup::ensure(&[Group::Build, Group::Demo, Group::Vm])?;
+    vm::fetch_kernels(series).map(drop)
 }
 
 fn run_steps(steps: &[Step<'_>]) -> anyhow::Result<()> {

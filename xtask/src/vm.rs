@@ -43,6 +43,7 @@ pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
     let arguments = Arguments::parse(raw, &[])?;
     let series = series_in(&arguments.words)?;
     setup::ensure(&[Group::Build, Group::Demo, Group::Vm])?;
+    fetch_kernels(&series)?;
     build::build(Profile::Release)?;
     let report = test_on(&series, &arguments.trailing)?;
     println!("{}", report.outcome);
@@ -73,17 +74,24 @@ pub(crate) fn series_in(words: &[String]) -> Result<Vec<String>, UsageError> {
     Ok(words.to_vec())
 }
 
+/// Fetches what is to be booted, unless it is here; before a build, so that what cannot be had is
+/// known at once.
+///
+/// # Errors
+/// A kernel cannot be had; the text says which there are.
+pub(crate) fn fetch_kernels(series: &[String]) -> anyhow::Result<Vec<Kernel>> {
+    let _only_run = lock()?;
+    series.iter().map(|series| kernel::fetch(series)).collect()
+}
+
 /// Boots one machine per series at the same time, each with the release build and the kernel tests.
 ///
 /// # Errors
 /// No machine was booted: a kernel cannot be had, or the tests do not compile.
 pub(crate) fn test_on(series: &[String], test_arguments: &[String]) -> anyhow::Result<Report> {
-    let _only_run = lock()?;
-    let kernels = series
-        .iter()
-        .map(|series| kernel::fetch(series))
-        .collect::<anyhow::Result<Vec<Kernel>>>()?;
+    let kernels = fetch_kernels(series)?;
     let binaries = test_binaries::build()?;
+    let _only_run = lock()?;
     let directory = directory();
     let base = image::base(&directory, &binaries, test_arguments)?;
     let runs: Vec<(Outcome, anyhow::Result<i32>)> = thread::scope(|scope| {

@@ -13,15 +13,15 @@ const PACKAGE_SUFFIX: &str = "-cloud-amd64-unsigned";
 
 /// A kernel on disk, ready to boot.
 #[derive(Clone, Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// The series it was asked for by, like `6.12`.
-    pub(super) series: String,
+    pub(crate) series: String,
     /// What `uname -r` says inside.
-    pub(super) release: String,
+    pub(crate) release: String,
     /// The bootable image.
-    pub(super) vmlinuz: PathBuf,
+    pub(crate) vmlinuz: PathBuf,
     /// `/lib/modules/<release>` with `modules.dep`.
-    pub(super) modules: PathBuf,
+    pub(crate) modules: PathBuf,
 }
 
 /// Fetches the newest kernel of `series` that apt has, unless it is here already.
