@@ -62,12 +62,14 @@ impl GrantMask {
     #[inline(always)]
     pub const fn first_common(&self, other: &Self) -> u32 {
         let mut i = 0;
+        let mut base = 0;
         while i < GRANT_WORDS {
             let both = self.words[i] & other.words[i];
             if both != 0 {
-                return lowest_bit(both) + 64 * i as u32;
+                return base + lowest_bit(both);
             }
             i += 1;
+            base += u64::BITS;
         }
         NO_GRANT
     }

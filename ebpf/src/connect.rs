@@ -150,7 +150,11 @@ fn socket_record(
         Some(sandbox) => sandbox.sandbox_id,
         None => 0,
     };
-    let mut value = SocketRecord { sandbox_id, creator, ..SocketRecord::ZERO };
+    let mut value = SocketRecord {
+        sandbox_id,
+        creator,
+        ..SocketRecord::ZERO
+    };
     // SAFETY: the map is a socket storage, `sk` a socket that is not null, `value` of the map's size.
     let record = unsafe {
         bpf_sk_storage_get(

@@ -15,7 +15,10 @@
 #![no_main]
 // Atomic addition; the build has nightly features on for `-Z build-std` anyway.
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "AtomicU64 has no fetch_add on this target")]
+#![expect(
+    internal_features,
+    reason = "AtomicU64 has no fetch_add on this target"
+)]
 
 mod connect;
 mod emit;

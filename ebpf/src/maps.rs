@@ -8,7 +8,8 @@ use aya_ebpf::{
 use clawd_common::{
     decide::{AddressKey, GrantMask, MaskKey, RuleKey},
     record::{
-        Counters, FileKey, IdentityValue, Meta, ProcessKey, ProcessValue, SandboxValue, SocketRecord,
+        Counters, FileKey, IdentityValue, Meta, ProcessKey, ProcessValue, SandboxValue,
+        SocketRecord,
     },
 };
 
@@ -35,11 +36,13 @@ pub static ADDRESS: LpmTrie<AddressKey, u32> = LpmTrie::with_max_entries(262_144
 
 /// Address class, protocol, port -> entries that may. Full: as `ADDRESS`.
 #[map]
-pub static RULE: HashMap<RuleKey, GrantMask> = HashMap::with_max_entries(1_048_576, BPF_F_NO_PREALLOC);
+pub static RULE: HashMap<RuleKey, GrantMask> =
+    HashMap::with_max_entries(1_048_576, BPF_F_NO_PREALLOC);
 
 /// Identity -> entries that it matches. Full: as `ADDRESS`; for a new file, it has no grants.
 #[map]
-pub static MASK: HashMap<MaskKey, GrantMask> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+pub static MASK: HashMap<MaskKey, GrantMask> =
+    HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
 
 /// Sandbox -> exact totals. Full: a new sandbox is refused.
 #[map]
@@ -94,4 +97,3 @@ pub static SOCKET: SocketStorage = SocketStorage {
     max_entries: core::ptr::null(),
     map_flags: core::ptr::null(),
 };
-

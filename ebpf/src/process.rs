@@ -27,13 +27,22 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let bprm = ctx.arg::<u64>(2);
-    let file = member(bprm, offsets().binprm_file).and_then(file_key).unwrap_or(FileKey::ZERO);
+    let file = member(bprm, offsets().binprm_file)
+        .and_then(file_key)
+        .unwrap_or(FileKey::ZERO);
     // SAFETY: the value is only read; the gate adds entries and never changes one in place.
     let (file_id, reason) = match unsafe { IDENTITY.get(&file) } {
         Some(identity) => (identity.file_id, Reason::Identified),
         None => (0, Reason::NotHashed),
     };
-    store(process, ProcessValue { file_id, sandbox_id: sandbox.sandbox_id, file });
+    store(
+        process,
+        ProcessValue {
+            file_id,
+            sandbox_id: sandbox.sandbox_id,
+            file,
+        },
+    );
 
     let mut event = Event::ZERO;
     event.process = process;
@@ -72,7 +81,14 @@ fn fork(child: u64) -> Result<(), i32> {
     let (process, _tid) = current_process()?;
     // SAFETY: the value is only read, and copied before it is stored again.
     if let Some(parent) = unsafe { PROCESS.get(&process) } {
-        store(ProcessKey { tgid, reserved: 0, start_boottime_ns }, *parent);
+        store(
+            ProcessKey {
+                tgid,
+                reserved: 0,
+                start_boottime_ns,
+            },
+            *parent,
+        );
     }
     Ok(())
 }

@@ -60,13 +60,21 @@ pub fn sock_create(ctx: SockContext) -> i32 {
         unsafe { bpf_set_retval(-EPROTONOSUPPORT) };
         return deny(&mut event, Reason::ProtocolNotSupported);
     }
-    if record(&ctx, sandbox.sandbox_id, process) { ALLOW } else { deny(&mut event, Reason::NoSocketRecord) }
+    if record(&ctx, sandbox.sandbox_id, process) {
+        ALLOW
+    } else {
+        deny(&mut event, Reason::NoSocketRecord)
+    }
 }
 
 /// Writes the record of the socket that is being made; false where there is no memory for it.
 #[inline(always)]
 fn record(ctx: &SockContext, sandbox_id: u32, creator: ProcessKey) -> bool {
-    let mut value = SocketRecord { sandbox_id, creator, ..SocketRecord::ZERO };
+    let mut value = SocketRecord {
+        sandbox_id,
+        creator,
+        ..SocketRecord::ZERO
+    };
     // SAFETY: the map is a socket storage, the context is the socket, `value` has the map's size.
     let stored = unsafe {
         bpf_sk_storage_get(

@@ -14,7 +14,11 @@ pub struct KernelTables;
 impl Tables for KernelTables {
     #[inline(always)]
     fn address_class(&self, key: &AddressKey) -> u32 {
-        let bits = if key.addr.family == FAMILY_V4 { 32 } else { 128 };
+        let bits = if key.addr.family == FAMILY_V4 {
+            32
+        } else {
+            128
+        };
         match ADDRESS.get(Key::new(AddressKey::FIXED_BITS + bits, *key)) {
             Some(class) => *class,
             None => 0,

@@ -36,6 +36,10 @@ pub fn current_process() -> Result<(ProcessKey, u32), i32> {
     let task = unsafe { bpf_get_current_task() };
     let leader: u64 = member(task, offsets().task_group_leader)?;
     let start_boottime_ns = member(leader, offsets().task_start_boottime)?;
-    let process = ProcessKey { tgid: (pid_tgid >> 32) as u32, reserved: 0, start_boottime_ns };
+    let process = ProcessKey {
+        tgid: (pid_tgid >> 32) as u32,
+        reserved: 0,
+        start_boottime_ns,
+    };
     Ok((process, pid_tgid as u32))
 }

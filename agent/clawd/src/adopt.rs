@@ -14,7 +14,10 @@ use crate::{
 /// Takes over every sandbox with a complete state file and a live first process; ends and removes
 /// everything else below the parent cgroup. Returns how many sandboxes live.
 pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
-    let (states, broken) = shared.states.read_all().context("cannot read the sandboxes' states")?;
+    let (states, broken) = shared
+        .states
+        .read_all()
+        .context("cannot read the sandboxes' states")?;
     for path in broken {
         tracing::warn!(path = %path.display(), "not a sandbox's state; its sandbox is ended");
         if let Err(error) = std::fs::remove_file(&path) {
@@ -37,7 +40,9 @@ pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
     for name in shared.parent.children()? {
         let cgroup = shared.parent.child(&name)?;
         if !live_cgroups.contains(&cgroup.id) {
-            cgroup.destroy().with_context(|| format!("cannot clear away {name}"))?;
+            cgroup
+                .destroy()
+                .with_context(|| format!("cannot clear away {name}"))?;
         }
     }
     shared.registry.collect(&live_cgroups);
@@ -50,17 +55,20 @@ fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<u64> {
     anyhow::ensure!(cgroup.id == state.cgroup_id, "its cgroup is another one");
     anyhow::ensure!(state.layers.is_some(), "it was not fully started");
     // A reused pid is not in that cgroup: nothing but the sandbox's processes can be.
-    let pid = i32::try_from(state.init_pid).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).context("it has ended")?;
-    anyhow::ensure!(cgroup.processes()?.contains(&state.init_pid), "its first process has ended");
-    let reserved = shared.reserve(state.name.clone()).map_err(|error| anyhow::anyhow!(error.error.message))?;
-    shared.registry.adopt(
-        state.sandbox_id,
-        state.name.as_str(),
-        state.policy.policy_id,
-        state.policy.generation,
-        &state.policy.grants,
+    let pid = i32::try_from(state.init_pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .context("no pid")?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .context("it has ended")?;
+    anyhow::ensure!(
+        cgroup.processes()?.contains(&state.init_pid),
+        "its first process has ended"
     );
+    let reserved = shared
+        .reserve(state.name.clone())
+        .map_err(|error| anyhow::anyhow!(error.error.message))?;
+    shared.registry.adopt(&state);
     // The file may be one push ahead of the switch; the file is what the operator was told or not yet told.
     shared.registry.switch(
         cgroup.id,
@@ -72,7 +80,9 @@ fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<u64> {
         },
     )?;
     let root = root_of(state.init_pid)?;
-    shared.gate.watch(state.sandbox_id, root.as_fd(), &state.exec_mounts)?;
+    shared
+        .gate
+        .watch(state.sandbox_id, root.as_fd(), &state.exec_mounts)?;
     let cgroup_id = cgroup.id;
     shared.enter(reserved, Arc::new(Live::new(cgroup, true, state)), pidfd);
     Ok(cgroup_id)

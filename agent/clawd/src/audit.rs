@@ -25,7 +25,11 @@ impl Audit {
     pub(crate) fn open(state_dir: &Path) -> Result<Self, OpenError> {
         let path = state_dir.join("audit.jsonl");
         let log = Mutex::new(AuditLog::open(&path)?);
-        Ok(Self { log, lines: broadcast::Sender::new(FOLLOWER_LINES), path })
+        Ok(Self {
+            log,
+            lines: broadcast::Sender::new(FOLLOWER_LINES),
+            path,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -79,6 +83,10 @@ pub(crate) fn clock() -> Clock {
     let boottime_ns = u64::try_from(boot.tv_sec)
         .ok()
         .zip(u64::try_from(boot.tv_nsec).ok())
-        .map_or(0, |(seconds, nanoseconds)| seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds));
+        .map_or(0, |(seconds, nanoseconds)| {
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanoseconds)
+        });
     Clock::new(boottime_ns, now())
 }

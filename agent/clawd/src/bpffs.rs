@@ -36,7 +36,13 @@ pub(crate) enum BpffsError {
 /// Sees to it that `dir` lies on a bpf file system.
 pub(crate) fn provide(dir: &Path) -> Result<(), BpffsError> {
     if !dir.starts_with(MOUNT_POINT) {
-        return if is_bpffs(dir)? { Ok(()) } else { Err(BpffsError::NotBpffs { path: dir.to_path_buf() }) };
+        return if is_bpffs(dir)? {
+            Ok(())
+        } else {
+            Err(BpffsError::NotBpffs {
+                path: dir.to_path_buf(),
+            })
+        };
     }
     let _lock = lock().map_err(BpffsError::Mount)?;
     if is_bpffs(dir)? {
@@ -70,7 +76,10 @@ fn lock() -> io::Result<File> {
 /// Whether the mount holds only what the kernel itself puts into each (kernel/bpf/preload, v6.12).
 fn nothing_pinned() -> io::Result<bool> {
     for entry in fs::read_dir(MOUNT_POINT)? {
-        if !matches!(entry?.file_name().as_encoded_bytes(), b"maps.debug" | b"progs.debug") {
+        if !matches!(
+            entry?.file_name().as_encoded_bytes(),
+            b"maps.debug" | b"progs.debug"
+        ) {
             return Ok(false);
         }
     }
@@ -81,17 +90,27 @@ fn mounted_by_clawd() -> io::Result<bool> {
     let mounts = procfs::process::Process::myself()
         .and_then(|process| process.mountinfo())
         .map_err(io::Error::other)?;
-    let on_top = mounts.0.iter().rfind(|mount| mount.mount_point == Path::new(MOUNT_POINT));
-    Ok(on_top.is_some_and(|mount| mount.fs_type == "bpf" && mount.mount_source.as_deref() == Some(OWN_SOURCE)))
+    let on_top = mounts
+        .0
+        .iter()
+        .rfind(|mount| mount.mount_point == Path::new(MOUNT_POINT));
+    Ok(on_top.is_some_and(|mount| {
+        mount.fs_type == "bpf" && mount.mount_source.as_deref() == Some(OWN_SOURCE)
+    }))
 }
 
 /// Whether the nearest existing folder above `dir` is on a bpf file system.
 fn is_bpffs(dir: &Path) -> Result<bool, BpffsError> {
     for path in dir.ancestors() {
         match statfs(path) {
-            Ok(found) => return Ok(i64::from(found.f_type) == BPF_FS_MAGIC),
+            Ok(found) => return Ok(found.f_type == BPF_FS_MAGIC),
             Err(rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(BpffsError::Look { path: path.to_path_buf(), source: errno.into() }),
+            Err(errno) => {
+                return Err(BpffsError::Look {
+                    path: path.to_path_buf(),
+                    source: errno.into(),
+                });
+            }
         }
     }
     Ok(false)

@@ -15,13 +15,17 @@ const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
 /// Why a cgroup cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
-    #[error("no cgroup v2 hierarchy is mounted; run `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified` or boot with systemd.unified_cgroup_hierarchy=1")]
+    #[error(
+        "no cgroup v2 hierarchy is mounted; run `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified` or boot with systemd.unified_cgroup_hierarchy=1"
+    )]
     NoCgroup2,
     #[error("cannot read the mounts of this process")]
     Mounts(#[source] procfs::ProcError),
     #[error("{} is not below the cgroup v2 mount {}", path.display(), mount.display())]
     Outside { path: PathBuf, mount: PathBuf },
-    #[error("clawd runs in a cgroup namespace of its own, where it cannot tell how deep its cgroups are; run it on the host")]
+    #[error(
+        "clawd runs in a cgroup namespace of its own, where it cannot tell how deep its cgroups are; run it on the host"
+    )]
     Namespace,
     #[error("cannot {what} cgroup {}", path.display())]
     Io {
@@ -49,7 +53,11 @@ pub(crate) struct Cgroup {
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
-    move |source| CgroupError::Io { what, path: path.to_path_buf(), source }
+    move |source| CgroupError::Io {
+        what,
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 impl Parent {
@@ -59,13 +67,19 @@ impl Parent {
         let path = wanted.map_or_else(|| mount.join("clawd"), Path::to_path_buf);
         let below = path
             .strip_prefix(&mount)
-            .map_err(|_outside| CgroupError::Outside { path: path.clone(), mount: mount.clone() })?;
+            .map_err(|_outside| CgroupError::Outside {
+                path: path.clone(),
+                mount: mount.clone(),
+            })?;
         let depth = u32::try_from(below.components().count()).unwrap_or(u32::MAX);
         if depth == 0 {
             return Err(CgroupError::Outside { path, mount });
         }
         fs::create_dir_all(&path).map_err(failed("make", &path))?;
-        Ok(Self { path, sandbox_level: depth.saturating_add(1) })
+        Ok(Self {
+            path,
+            sandbox_level: depth.saturating_add(1),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -140,7 +154,11 @@ impl Cgroup {
         while self.is_populated()? {
             if Instant::now() > deadline {
                 let source = io::Error::from(io::ErrorKind::TimedOut);
-                return Err(CgroupError::Io { what: "empty", path: self.path.clone(), source });
+                return Err(CgroupError::Io {
+                    what: "empty",
+                    path: self.path.clone(),
+                    source,
+                });
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
@@ -157,7 +175,9 @@ impl Cgroup {
     /// Kills what is in it, and removes it with every cgroup below.
     pub(crate) fn destroy(&self) -> Result<(), CgroupError> {
         match self.kill() {
-            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
             other => other?,
         }
         remove_tree(&self.path).map_err(failed("remove", &self.path))
@@ -180,6 +200,14 @@ fn cgroup2_mount() -> Result<PathBuf, CgroupError> {
     let mounts = procfs::process::Process::myself()
         .and_then(|process| process.mountinfo())
         .map_err(CgroupError::Mounts)?;
-    let found = mounts.0.into_iter().find(|mount| mount.fs_type == "cgroup2").ok_or(CgroupError::NoCgroup2)?;
-    if found.root == "/" { Ok(found.mount_point) } else { Err(CgroupError::Namespace) }
+    let found = mounts
+        .0
+        .into_iter()
+        .find(|mount| mount.fs_type == "cgroup2")
+        .ok_or(CgroupError::NoCgroup2)?;
+    if found.root == "/" {
+        Ok(found.mount_point)
+    } else {
+        Err(CgroupError::Namespace)
+    }
 }

@@ -68,10 +68,15 @@ impl Mode {
                 Arg::Long("cgroup-parent") => config.cgroup_parent = Some(path(&mut parser)?),
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Print(HELP.to_owned())),
                 Arg::Short('V') | Arg::Long("version") => {
-                    return Ok(Self::Print(format!("clawd {}\n", env!("CARGO_PKG_VERSION"))));
+                    return Ok(Self::Print(format!(
+                        "clawd {}\n",
+                        env!("CARGO_PKG_VERSION")
+                    )));
                 }
                 Arg::Value(value) if value == "verify" => return Ok(Self::Verify),
-                Arg::Value(value) if value == clawd_sandbox::INIT_ARGUMENT => return Ok(Self::SandboxInit),
+                Arg::Value(value) if value == clawd_sandbox::INIT_ARGUMENT => {
+                    return Ok(Self::SandboxInit);
+                }
                 other => return Err(other.unexpected()),
             }
         }
@@ -98,27 +103,45 @@ mod tests {
     use super::{HELP, Mode};
 
     fn parse(words: &[&str]) -> Result<Mode, lexopt::Error> {
-        Mode::parse(Parser::from_iter(std::iter::once(&"clawd").chain(words)), Some("/env.sock".into()))
+        Mode::parse(
+            Parser::from_iter(std::iter::once(&"clawd").chain(words)),
+            Some("/env.sock".into()),
+        )
     }
 
     #[test]
     fn flags_win_over_the_environment() {
-        let Ok(Mode::Daemon(config)) = parse(&["--state-dir", "/s"]) else { panic!("a daemon") };
+        let Ok(Mode::Daemon(config)) = parse(&["--state-dir", "/s"]) else {
+            panic!("a daemon")
+        };
         assert_eq!(config.socket, Path::new("/env.sock"));
-        let Ok(Mode::Daemon(config)) = parse(&["--socket=/a.sock"]) else { panic!("a daemon") };
+        let Ok(Mode::Daemon(config)) = parse(&["--socket=/a.sock"]) else {
+            panic!("a daemon")
+        };
         assert_eq!(config.socket, Path::new("/a.sock"));
     }
 
     #[test]
     fn wrong_usage_is_refused() {
-        for words in [&["--socket", "a"][..], &["--socket"], &["--nonsense"], &["serve"]] {
+        for words in [
+            &["--socket", "a"][..],
+            &["--socket"],
+            &["--nonsense"],
+            &["serve"],
+        ] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }
 
     #[test]
     fn help_names_every_flag() {
-        for flag in ["--socket", "--state-dir", "--bpffs", "--cgroup-parent", "verify"] {
+        for flag in [
+            "--socket",
+            "--state-dir",
+            "--bpffs",
+            "--cgroup-parent",
+            "verify",
+        ] {
             assert!(HELP.contains(flag), "{flag}");
         }
     }

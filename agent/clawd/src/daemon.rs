@@ -31,7 +31,10 @@ const REGISTRY_SLOT: u32 = 0;
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     enforcement::require_root()?;
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("CLAWD_LOG").unwrap_or_else(|_unset| "info".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("CLAWD_LOG")
+                .unwrap_or_else(|_unset| "info".into()),
+        )
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
@@ -53,8 +56,12 @@ fn lock_state(config: &Config) -> anyhow::Result<File> {
         .with_context(|| format!("cannot make {}", dir.display()))?;
     let path = dir.join("lock");
     let lock = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another clawd uses {}; stop it or give another --state-dir", dir.display()))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
+        format!(
+            "another clawd uses {}; stop it or give another --state-dir",
+            dir.display()
+        )
+    })?;
     Ok(lock)
 }
 
@@ -102,20 +109,41 @@ fn assemble(
     config: Config,
     parent: Parent,
     pins: Pins,
-) -> anyhow::Result<(Arc<Shared>, Rings, mpsc::Receiver<tokio::sync::oneshot::Sender<()>>)> {
+) -> anyhow::Result<(
+    Arc<Shared>,
+    Rings,
+    mpsc::Receiver<tokio::sync::oneshot::Sender<()>>,
+)> {
     let audit = Audit::open(&config.state_dir)?;
     let ids = Ids::open(&config.state_dir)?;
     let states = StateDir::open(&config.state_dir).context("cannot open the sandboxes' states")?;
-    let registry = Arc::new(Registry::new(Kernel::open(&pins)?, ids, FileKeyReader::open(&pins, REGISTRY_SLOT)?));
+    let registry = Arc::new(Registry::new(
+        Kernel::open(&pins)?,
+        ids,
+        FileKeyReader::open(&pins, REGISTRY_SLOT)?,
+    ));
     let mut workers: Vec<Box<dyn Keys>> = Vec::new();
     for worker in 0..WORKERS {
-        workers.push(Box::new(WorkerKeys(FileKeyReader::open(&pins, REGISTRY_SLOT + 1 + worker)?)));
+        workers.push(Box::new(WorkerKeys(FileKeyReader::open(
+            &pins,
+            REGISTRY_SLOT + 1 + worker,
+        )?)));
     }
     let gate = Gate::start(Arc::clone(&registry) as _, workers)?;
     let rings = Rings::open(&pins)?;
     let executable = File::open("/proc/self/exe").context("cannot open clawd's own program")?;
     let (flush, asked) = mpsc::channel(64);
-    let parts = Parts { config, parent, pins, registry, gate, audit, states, executable, flush };
+    let parts = Parts {
+        config,
+        parent,
+        pins,
+        registry,
+        gate,
+        audit,
+        states,
+        executable,
+        flush,
+    };
     Ok((Arc::new(Shared::new(parts)), rings, asked))
 }
 
@@ -123,19 +151,27 @@ fn announce(shared: &Shared, origin: Origin, live: usize) {
     let pid = std::process::id();
     match origin {
         Origin::Installed => {
-            shared.audit.daemon(&DaemonEvent::Started { pid, message: "every hook is attached" });
+            shared.audit.daemon(&DaemonEvent::Started {
+                pid,
+                message: "every hook is attached",
+            });
         }
         Origin::TakenOver => {
             let message = format!("took over the hooks and {live} sandboxes");
-            shared.audit.daemon(&DaemonEvent::TookOver { pid, message: &message });
+            shared.audit.daemon(&DaemonEvent::TookOver {
+                pid,
+                message: &message,
+            });
         }
     }
     tracing::info!(socket = %shared.config.socket.display(), ?origin, sandboxes = live, "clawd is ready");
 }
 
 async fn until_told() -> anyhow::Result<&'static str> {
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut terminate =
+        tokio::signal::unix::signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt =
+        tokio::signal::unix::signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
@@ -146,8 +182,15 @@ async fn until_told() -> anyhow::Result<&'static str> {
 fn end(shared: &Shared, signal: &'static str) {
     let live = shared.list().len();
     let message = format!("{signal}; {live} sandboxes go on, with everything enforced");
-    let message = if live == 0 { format!("{signal}; no sandbox lives, nothing is left behind") } else { message };
-    shared.audit.daemon(&DaemonEvent::Stopped { pid: std::process::id(), message: &message });
+    let message = if live == 0 {
+        format!("{signal}; no sandbox lives, nothing is left behind")
+    } else {
+        message
+    };
+    shared.audit.daemon(&DaemonEvent::Stopped {
+        pid: std::process::id(),
+        message: &message,
+    });
     if let Err(error) = shared.audit.sync() {
         tracing::error!(%error, "the audit log cannot be forced to the disk");
     }

@@ -42,7 +42,8 @@ pub(crate) fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::
         }
         PinState::Other { abi_version } => replace_foreign(pins, parent, config, abi_version),
         PinState::Unfinished => {
-            pins.remove().context("cannot remove the pins of a start that did not finish")?;
+            pins.remove()
+                .context("cannot remove the pins of a start that did not finish")?;
             install(pins, parent)
         }
         PinState::Absent => install(pins, parent),
@@ -50,7 +51,12 @@ pub(crate) fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::
 }
 
 /// Pins of another build: replaced where no sandbox lives by them, else left in force and refused.
-fn replace_foreign(pins: &Pins, parent: &Parent, config: &Config, abi_version: u32) -> anyhow::Result<Origin> {
+fn replace_foreign(
+    pins: &Pins,
+    parent: &Parent,
+    config: &Config,
+    abi_version: u32,
+) -> anyhow::Result<Origin> {
     let sandboxes = parent.children()?;
     if !sandboxes.is_empty() {
         bail!(
@@ -62,8 +68,12 @@ fn replace_foreign(pins: &Pins, parent: &Parent, config: &Config, abi_version: u
             config.socket.display()
         );
     }
-    tracing::info!(abi_version, "replacing the pins of another build; no sandbox lives by them");
-    pins.remove().context("cannot remove the pins of another build")?;
+    tracing::info!(
+        abi_version,
+        "replacing the pins of another build; no sandbox lives by them"
+    );
+    pins.remove()
+        .context("cannot remove the pins of another build")?;
     install(pins, parent)
 }
 
@@ -71,7 +81,11 @@ fn install(pins: &Pins, parent: &Parent) -> anyhow::Result<Origin> {
     let Installed { programs } = clawd_kernel::install(pins, parent.open()?, parent.sandbox_level)
         .context("cannot put the programs in place; nothing was left attached")?;
     for program in programs {
-        tracing::debug!(program = program.name, instructions = program.instructions, "attached");
+        tracing::debug!(
+            program = program.name,
+            instructions = program.instructions,
+            "attached"
+        );
     }
     Ok(Origin::Installed)
 }
@@ -80,7 +94,9 @@ fn install(pins: &Pins, parent: &Parent) -> anyhow::Result<Origin> {
 pub(crate) fn print_verified() -> anyhow::Result<()> {
     require_root()?;
     for program in clawd_kernel::verify().context("the kernel does not take the programs")? {
-        let instructions = program.instructions.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        let instructions = program
+            .instructions
+            .map_or_else(|| "?".to_owned(), |count| count.to_string());
         println!("{:<14} {instructions:>8}", program.name);
     }
     Ok(())
@@ -89,7 +105,9 @@ pub(crate) fn print_verified() -> anyhow::Result<()> {
 /// Everything here needs root; say so before anything fails for want of it.
 pub(crate) fn require_root() -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("clawd must run as root: it loads eBPF programs and makes cgroups and namespaces; try `sudo clawd`");
+        bail!(
+            "clawd must run as root: it loads eBPF programs and makes cgroups and namespaces; try `sudo clawd`"
+        );
     }
     Ok(())
 }

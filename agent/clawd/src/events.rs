@@ -40,14 +40,25 @@ impl AsRawFd for Readable {
 impl Rings {
     pub(crate) fn open(pins: &Pins) -> anyhow::Result<Self> {
         let denied = Readable(EventReader::open(pins, EventRing::Denied)?);
-        #[expect(deprecated, reason = "the call that replaces it is unsafe; the ring owns its descriptor and keeps it")]
-        let denied = AsyncFd::with_interest(denied, Interest::READABLE).context("cannot wait for events")?;
-        Ok(Self { denied, granted: EventReader::open(pins, EventRing::Granted)? })
+        #[expect(
+            deprecated,
+            reason = "the call that replaces it is unsafe; the ring owns its descriptor and keeps it"
+        )]
+        let denied =
+            AsyncFd::with_interest(denied, Interest::READABLE).context("cannot wait for events")?;
+        Ok(Self {
+            denied,
+            granted: EventReader::open(pins, EventRing::Granted)?,
+        })
     }
 }
 
 /// Reads both rings until the daemon ends. `flush` asks that all events so far be in the log.
-pub(crate) async fn run(shared: Arc<Shared>, mut rings: Rings, mut flush: mpsc::Receiver<oneshot::Sender<()>>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut rings: Rings,
+    mut flush: mpsc::Receiver<oneshot::Sender<()>>,
+) {
     let mut granted = tokio::time::interval(GRANTED_EVERY);
     let mut sync = tokio::time::interval(SYNC_EVERY);
     let mut lost = HashMap::new();
@@ -72,10 +83,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut rings: Rings, mut flush: mpsc::
             }
             asked = flush.recv() => {
                 drain(&shared, &mut rings);
-                if let Some(done) = asked {
-                    if done.send(()).is_err() {
-                        tracing::debug!("whoever asked for the events is gone");
-                    }
+                if asked.is_some_and(|done| done.send(()).is_err()) {
+                    tracing::debug!("whoever asked for the events is gone");
                 }
                 continue;
             }
@@ -86,13 +95,19 @@ pub(crate) async fn run(shared: Arc<Shared>, mut rings: Rings, mut flush: mpsc::
 
 fn drain(shared: &Shared, rings: &mut Rings) {
     let clock = audit::clock();
-    rings.denied.get_mut().0.drain(|bytes| log(shared, bytes, &clock));
+    rings
+        .denied
+        .get_mut()
+        .0
+        .drain(|bytes| log(shared, bytes, &clock));
     rings.granted.drain(|bytes| log(shared, bytes, &clock));
 }
 
 fn log(shared: &Shared, bytes: &[u8], clock: &Clock) {
     match decode(bytes) {
-        Ok(event) => shared.audit.write(record(&event, shared.registry.as_ref(), clock)),
+        Ok(event) => shared
+            .audit
+            .write(record(&event, shared.registry.as_ref(), clock)),
         Err(error) => tracing::error!(%error, "an event of the kernel's is not readable"),
     }
 }
@@ -107,7 +122,10 @@ fn report_lost(shared: &Shared, reported: &mut HashMap<u32, u64>) {
         let total = shared.registry.counters(sandbox_id).events_lost;
         let before = reported.insert(sandbox_id, total).unwrap_or(0);
         if total > before {
-            shared.audit.daemon(&DaemonEvent::EventsLost { sandbox: Some(name.as_str()), count: total - before });
+            shared.audit.daemon(&DaemonEvent::EventsLost {
+                sandbox: Some(name.as_str()),
+                count: total - before,
+            });
         }
     }
 }
@@ -115,8 +133,7 @@ fn report_lost(shared: &Shared, reported: &mut HashMap<u32, u64>) {
 /// Waits until every event that happened before is in the log.
 pub(crate) async fn flush(shared: &Shared) {
     let (done, asked) = oneshot::channel();
-    if shared.flush.send(done).await.is_ok() {
-        // An error means that the reader is gone, and with it what could be waited for.
-        drop(asked.await);
+    if shared.flush.send(done).await.is_ok() && asked.await.is_err() {
+        tracing::debug!("the reader of events is gone");
     }
 }

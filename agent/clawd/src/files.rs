@@ -14,8 +14,12 @@ use serde::Serialize;
 pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let bytes = serde_json::to_vec(value)?;
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(&bytes)?;
     fs::rename(&temporary, path)
 }

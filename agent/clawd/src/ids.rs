@@ -51,14 +51,22 @@ impl Ids {
     pub(crate) fn open(state_dir: &Path) -> Result<Self, IdError> {
         let path = state_dir.join("ids.json");
         let next = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| IdError::Read { path: path.clone(), source: error.into() })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Next { sandbox_id: 1, policy_id: 1, file_id: 1 }
-            }
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| IdError::Read {
+                path: path.clone(),
+                source: error.into(),
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Next {
+                sandbox_id: 1,
+                policy_id: 1,
+                file_id: 1,
+            },
             Err(source) => return Err(IdError::Read { path, source }),
         };
-        Ok(Self { path, next, reserved: next })
+        Ok(Self {
+            path,
+            next,
+            reserved: next,
+        })
     }
 
     pub(crate) fn sandbox(&mut self) -> Result<u32, IdError> {
@@ -73,7 +81,11 @@ impl Ids {
         self.take("files", |next| &mut next.file_id)
     }
 
-    fn take(&mut self, what: &'static str, field: impl Fn(&mut Next) -> &mut u32) -> Result<u32, IdError> {
+    fn take(
+        &mut self,
+        what: &'static str,
+        field: impl Fn(&mut Next) -> &mut u32,
+    ) -> Result<u32, IdError> {
         let id = *field(&mut self.next);
         let following = id.checked_add(1).ok_or(IdError::Exhausted(what))?;
         if following > *field(&mut self.reserved) {
@@ -87,8 +99,10 @@ impl Ids {
     }
 
     fn write(&self, reserved: &Next) -> Result<(), IdError> {
-        crate::files::replace_json(&self.path, reserved)
-            .map_err(|source| IdError::Write { path: self.path.clone(), source })
+        crate::files::replace_json(&self.path, reserved).map_err(|source| IdError::Write {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 

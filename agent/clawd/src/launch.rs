@@ -16,7 +16,7 @@ use crate::{
     plan::Plan,
     registry::RegistryError,
     sandboxes::{Live, Reserved, Shared},
-    state::{PolicyState, SandboxState},
+    state::{Grant, PolicyState, SandboxState},
 };
 
 /// Why a sandbox was not started. Nothing of it is left.
@@ -66,8 +66,13 @@ struct Building<'a> {
     cgroup: Option<Cgroup>,
     sandbox_id: Option<u32>,
     policy_id: Option<u32>,
+    /// Set once the command was executed: from then on nobody else reaps it.
+    init_pid: Option<u32>,
     finished: bool,
 }
+
+/// The policy that a sandbox starts under is its first.
+const FIRST_GENERATION: u64 = 1;
 
 impl Drop for Building<'_> {
     fn drop(&mut self) {
@@ -82,6 +87,9 @@ impl Drop for Building<'_> {
             && let Err(error) = cgroup.destroy()
         {
             tracing::error!(sandbox = self.name, %error, "the cgroup of a sandbox that did not start stays");
+        }
+        if let Some(init_pid) = self.init_pid {
+            crate::sandboxes::reap(init_pid);
         }
         if let Some(sandbox_id) = self.sandbox_id {
             self.shared.registry.forget_sandbox(cgroup_id, sandbox_id);
@@ -121,7 +129,10 @@ pub(crate) fn launch(
             });
         }
         Err(error) => {
-            shared.audit.daemon(&DaemonEvent::SandboxRefused { sandbox: Some(name), message: &error.explain() });
+            shared.audit.daemon(&DaemonEvent::SandboxRefused {
+                sandbox: Some(name),
+                message: &error.explain(),
+            });
         }
     }
     result
@@ -130,37 +141,91 @@ pub(crate) fn launch(
 fn try_launch(
     shared: &Shared,
     reserved: &Reserved,
-    mut plan: Plan,
+    plan: Plan,
     descriptors: Descriptors,
 ) -> Result<Launched, LaunchError> {
     let name = reserved.name.as_str();
-    let mut building =
-        Building { shared, name, cgroup: None, sandbox_id: None, policy_id: None, finished: false };
-    let grants = shared.registry.resolve(&plan.policy);
-    let sandbox_id = shared.registry.new_sandbox(name)?;
-    building.sandbox_id = Some(sandbox_id);
-    let generation = 1;
-    let policy_id = shared.registry.write_policy(&plan.policy, &grants, generation)?;
-    building.policy_id = Some(policy_id);
-    let cgroup = shared.parent.create_child(name)?;
-    building.cgroup = Some(cgroup.clone());
-    let flags = if plan.spec.own_network { SANDBOX_OWN_LOOPBACK } else { 0 };
-    // Before the first process is in the cgroup: from then on the hooks know whose it is.
-    shared.registry.switch(cgroup.id, SandboxValue { sandbox_id, policy_id, flags, reserved: 0 })?;
+    let mut building = Building {
+        shared,
+        name,
+        cgroup: None,
+        sandbox_id: None,
+        policy_id: None,
+        init_pid: None,
+        finished: false,
+    };
+    let prepared = prepare(&mut building, &plan)?;
+    let launched = start(&mut building, reserved, prepared, plan, descriptors)?;
+    building.finished = true;
+    Ok(launched)
+}
 
-    name.clone_into(&mut plan.spec.hostname);
+/// What the kernel knows of a sandbox before its first process exists.
+struct Prepared {
+    cgroup: Cgroup,
+    value: SandboxValue,
+    grants: Vec<Grant>,
+}
+
+/// Writes the policy and makes the cgroup that is under it: from its first process on, the hooks
+/// know whose it is.
+fn prepare(building: &mut Building<'_>, plan: &Plan) -> Result<Prepared, LaunchError> {
+    let shared = building.shared;
+    let grants = shared.registry.resolve(&plan.policy);
+    let sandbox_id = shared.registry.new_sandbox(building.name)?;
+    building.sandbox_id = Some(sandbox_id);
+    let policy_id = shared
+        .registry
+        .write_policy(&plan.policy, &grants, FIRST_GENERATION)?;
+    building.policy_id = Some(policy_id);
+    let cgroup = shared.parent.create_child(building.name)?;
+    building.cgroup = Some(cgroup.clone());
+    let flags = if plan.spec.own_network {
+        SANDBOX_OWN_LOOPBACK
+    } else {
+        0
+    };
+    let value = SandboxValue {
+        sandbox_id,
+        policy_id,
+        flags,
+        reserved: 0,
+    };
+    shared.registry.switch(cgroup.id, value)?;
+    Ok(Prepared {
+        cgroup,
+        value,
+        grants,
+    })
+}
+
+/// Starts the first process, has the exec gate watch its view, and lets the command be executed.
+fn start(
+    building: &mut Building<'_>,
+    reserved: &Reserved,
+    prepared: Prepared,
+    mut plan: Plan,
+    descriptors: Descriptors,
+) -> Result<Launched, LaunchError> {
+    let Prepared {
+        cgroup,
+        value,
+        grants,
+    } = prepared;
+    let shared = building.shared;
+    building.name.clone_into(&mut plan.spec.hostname);
     let view = clawd_sandbox::spawn(
         &plan.spec,
         cgroup.open()?.as_fd(),
         shared.executable.as_fd(),
         descriptors,
     )?;
-    watch(shared, sandbox_id, &view)?;
+    watch(shared, value.sandbox_id, &view)?;
     let mut state = SandboxState {
         name: reserved.name.clone(),
-        sandbox_id,
+        sandbox_id: value.sandbox_id,
         cgroup_id: cgroup.id,
-        flags,
+        flags: value.flags,
         init_pid: view.init_pid(),
         command: plan.spec.argv,
         uid: plan.spec.uid,
@@ -168,26 +233,45 @@ fn try_launch(
         started_at: crate::audit::now().to_string(),
         exec_mounts: view.exec_mounts().to_vec(),
         layers: None,
-        policy: PolicyState { policy_id, generation, source: plan.source, grants },
+        policy: PolicyState {
+            policy_id: value.policy_id,
+            generation: FIRST_GENERATION,
+            source: plan.source,
+            grants,
+        },
     };
-    let unwritten = |source| LaunchError::Io { what: "write the sandbox's state", source };
+    let unwritten = |source| LaunchError::Io {
+        what: "write the sandbox's state",
+        source,
+    };
     shared.states.write(&state).map_err(unwritten)?;
-    let Running { init_pid: _, pidfd, layers } = view.go()?;
+    let Running {
+        init_pid,
+        pidfd,
+        layers,
+    } = view.go()?;
+    // The command runs now; what fails from here on ends it again, by the guard.
+    building.init_pid = Some(init_pid);
     state.layers = Some(layers);
-    // A process runs now: what fails from here on ends it again, by the guard.
     shared.states.write(&state).map_err(unwritten)?;
-    building.finished = true;
-    Ok(Launched { live: Arc::new(Live::new(cgroup, false, state)), pidfd })
+    Ok(Launched {
+        live: Arc::new(Live::new(cgroup, false, state)),
+        pidfd,
+    })
 }
 
 /// Has the exec gate watch the view's mounts, before anything is executed there.
 fn watch(shared: &Shared, sandbox_id: u32, view: &ViewReady) -> Result<(), LaunchError> {
     let root = root_of(view.init_pid())?;
-    Ok(shared.gate.watch(sandbox_id, root.as_fd(), view.exec_mounts())?)
+    Ok(shared
+        .gate
+        .watch(sandbox_id, root.as_fd(), view.exec_mounts())?)
 }
 
 /// The root directory of a sandbox, as its first process sees it.
 pub(crate) fn root_of(init_pid: u32) -> Result<File, LaunchError> {
-    File::open(format!("/proc/{init_pid}/root"))
-        .map_err(|source| LaunchError::Io { what: "open the sandbox's root", source })
+    File::open(format!("/proc/{init_pid}/root")).map_err(|source| LaunchError::Io {
+        what: "open the sandbox's root",
+        source,
+    })
 }

@@ -53,7 +53,12 @@ pub(crate) fn plan(request: &RunRequest, peer: Peer) -> Result<Plan, ApiError> {
             clawd_policy::SeccompProfile::Default => Profile::Default,
         },
     };
-    Ok(Plan { spec, policy, source: request.policy.clone(), network })
+    Ok(Plan {
+        spec,
+        policy,
+        source: request.policy.clone(),
+        network,
+    })
 }
 
 /// Reads a policy as it came over the socket; clawctl has read it before, but is not trusted to.
@@ -69,7 +74,10 @@ fn usage(message: impl Into<String>) -> ApiError {
 }
 
 /// The policy is the boundary: a request may narrow its network mode, never widen it.
-fn network_mode(policy: clawd_policy::NetworkMode, wanted: Option<NetworkMode>) -> Result<NetworkMode, ApiError> {
+fn network_mode(
+    policy: clawd_policy::NetworkMode,
+    wanted: Option<NetworkMode>,
+) -> Result<NetworkMode, ApiError> {
     let allowed = match policy {
         clawd_policy::NetworkMode::None => NetworkMode::None,
         clawd_policy::NetworkMode::Direct => NetworkMode::Direct,
@@ -85,7 +93,10 @@ fn network_mode(policy: clawd_policy::NetworkMode, wanted: Option<NetworkMode>) 
 
 /// Whom the command runs as: the request, the policy, the caller itself, or nobody for root.
 fn user(request: &RunRequest, policy: &Policy, peer: Peer) -> Result<(u32, u32), ApiError> {
-    let named = request.user.as_deref().or(policy.process.run_as_user.as_deref());
+    let named = request
+        .user
+        .as_deref()
+        .or(policy.process.run_as_user.as_deref());
     let (uid, mut gid) = match named {
         Some(name) => find_user(name)?,
         None if peer.uid != 0 => (peer.uid, peer.gid),
@@ -95,7 +106,9 @@ fn user(request: &RunRequest, policy: &Policy, peer: Peer) -> Result<(u32, u32),
         gid = find_group(group)?;
     }
     if uid == 0 || gid == 0 {
-        return Err(usage("a sandbox never runs as root; name another user with --user or `process: { run_as_user: }`"));
+        return Err(usage(
+            "a sandbox never runs as root; name another user with --user or `process: { run_as_user: }`",
+        ));
     }
     // A member of the socket's group is no root: as somebody else it would read that user's files.
     if peer.uid != 0 && (uid, gid) != (peer.uid, peer.gid) {
@@ -143,23 +156,40 @@ fn workspace(request: &RunRequest, policy: &Policy) -> Result<Option<PathBuf>, A
         .canonicalize()
         .map_err(|error| usage(format!("workspace {}: {error}", wanted.display())))?;
     if !path.is_dir() {
-        return Err(usage(format!("workspace {} is not a directory", path.display())));
+        return Err(usage(format!(
+            "workspace {} is not a directory",
+            path.display()
+        )));
     }
     if path == Path::new("/") {
-        return Err(usage("the workspace cannot be /; start from your project's folder or name it with --workspace"));
+        return Err(usage(
+            "the workspace cannot be /; start from your project's folder or name it with --workspace",
+        ));
     }
     Ok(Some(path))
 }
 
 /// Where the command starts: where the caller is if the sandbox sees that, else its workspace or home.
 fn working_directory(cwd: &Path, view: &ViewSpec) -> PathBuf {
-    let trees = view.read_only.iter().chain(&view.read_execute).chain(&view.read_write).chain(&view.workspace);
-    let resolved = cwd.canonicalize().unwrap_or_else(|_unresolved| cwd.to_path_buf());
-    let mut trees = trees.map(|tree| tree.canonicalize().unwrap_or_else(|_unresolved| tree.clone()));
+    let trees = view
+        .read_only
+        .iter()
+        .chain(&view.read_execute)
+        .chain(&view.read_write)
+        .chain(&view.workspace);
+    let resolved = cwd
+        .canonicalize()
+        .unwrap_or_else(|_unresolved| cwd.to_path_buf());
+    let mut trees = trees.map(|tree| {
+        tree.canonicalize()
+            .unwrap_or_else(|_unresolved| tree.clone())
+    });
     if trees.any(|tree| resolved.starts_with(tree)) {
         return resolved;
     }
-    view.workspace.clone().unwrap_or_else(|| PathBuf::from(HOME))
+    view.workspace
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(HOME))
 }
 
 /// Built from scratch: the defaults, then the policy's, then the request's.
@@ -181,13 +211,24 @@ mod tests {
 
     use super::plan;
 
-    const ROOT: Peer = Peer { pid: 1, uid: 0, gid: 0 };
-    const ALICE: Peer = Peer { pid: 1, uid: 4711, gid: 4711 };
+    const ROOT: Peer = Peer {
+        pid: 1,
+        uid: 0,
+        gid: 0,
+    };
+    const ALICE: Peer = Peer {
+        pid: 1,
+        uid: 4711,
+        gid: 4711,
+    };
 
     fn request(policy: &str) -> RunRequest {
         RunRequest {
             name: None,
-            policy: PolicySource { file: "p.yaml".to_owned(), text: format!("version: 2\n{policy}") },
+            policy: PolicySource {
+                file: "p.yaml".to_owned(),
+                text: format!("version: 2\n{policy}"),
+            },
             command: vec!["true".to_owned()],
             env: vec![("A".to_owned(), "request".to_owned())],
             cwd: "/".to_owned(),
@@ -205,7 +246,10 @@ mod tests {
     fn plan_of_root_runs_as_nobody_and_never_as_root() {
         let planned = plan(&request(""), ROOT).expect("planned");
         assert_eq!(planned.spec.uid, 65534);
-        let as_root = RunRequest { user: Some("root".to_owned()), ..request("") };
+        let as_root = RunRequest {
+            user: Some("root".to_owned()),
+            ..request("")
+        };
         assert!(refusal(&as_root, ROOT).contains("never runs as root"));
     }
 
@@ -213,21 +257,33 @@ mod tests {
     fn plan_of_another_runs_as_that_user_alone() {
         let planned = plan(&request(""), ALICE).expect("planned");
         assert_eq!((planned.spec.uid, planned.spec.gid), (4711, 4711));
-        let as_nobody = RunRequest { user: Some("nobody".to_owned()), ..request("") };
+        let as_nobody = RunRequest {
+            user: Some("nobody".to_owned()),
+            ..request("")
+        };
         assert!(refusal(&as_nobody, ALICE).contains("only root"));
     }
 
     #[test]
     fn plan_request_cannot_widen_the_network() {
-        let wide = RunRequest { network: Some(NetworkMode::Direct), ..request("") };
+        let wide = RunRequest {
+            network: Some(NetworkMode::Direct),
+            ..request("")
+        };
         assert!(refusal(&wide, ROOT).contains("cannot widen"));
-        let narrow = RunRequest { network: Some(NetworkMode::None), ..request("network: { mode: direct }\n") };
+        let narrow = RunRequest {
+            network: Some(NetworkMode::None),
+            ..request("network: { mode: direct }\n")
+        };
         assert!(plan(&narrow, ROOT).expect("planned").spec.own_network);
     }
 
     #[test]
     fn plan_workspace_needs_the_policys_leave() {
-        let asked = RunRequest { workspace: Some("/tmp".to_owned()), ..request("") };
+        let asked = RunRequest {
+            workspace: Some("/tmp".to_owned()),
+            ..request("")
+        };
         assert!(refusal(&asked, ROOT).contains("include_workdir"));
         let slash = request("filesystem_policy: { include_workdir: true }\n");
         assert!(refusal(&slash, ROOT).contains("cannot be /"));
@@ -236,10 +292,21 @@ mod tests {
     #[test]
     fn plan_environment_is_made_of_defaults_policy_and_request_alone() {
         let planned = plan(&request("env: { A: policy, B: policy }\n"), ROOT).expect("planned");
-        let names: Vec<_> = planned.spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let names: Vec<_> = planned
+            .spec
+            .env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         assert_eq!(
             names,
-            ["A=request", "B=policy", "HOME=/home/sandbox", "LANG=C.UTF-8", "PATH=/usr/local/bin:/usr/bin:/bin"]
+            [
+                "A=request",
+                "B=policy",
+                "HOME=/home/sandbox",
+                "LANG=C.UTF-8",
+                "PATH=/usr/local/bin:/usr/bin:/bin"
+            ]
         );
     }
 }

@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// Pushes a policy. Blocks; on an error the policy before stays in force.
-pub(crate) fn push(shared: &Arc<Shared>, name: &SandboxName, request: PushRequest) -> Result<PushReport, ApiError> {
+pub(crate) fn push(
+    shared: &Arc<Shared>,
+    name: &SandboxName,
+    request: PushRequest,
+) -> Result<PushReport, ApiError> {
     let live = shared.find(name)?;
     let _one_at_a_time = live.pushing.lock().unwrap_or_else(PoisonError::into_inner);
     let file = request.policy.file.clone();
@@ -25,35 +29,71 @@ pub(crate) fn push(shared: &Arc<Shared>, name: &SandboxName, request: PushReques
     let generation = live.state().policy.generation;
     let sandbox = name.as_str();
     match &result {
-        Ok(_) => shared.audit.daemon(&DaemonEvent::PolicyPushed { sandbox, generation, file: &file }),
+        Ok(_) => shared.audit.daemon(&DaemonEvent::PolicyPushed {
+            sandbox,
+            generation,
+            file: &file,
+        }),
         Err(error) => {
             let message = &error.error.message;
-            shared.audit.daemon(&DaemonEvent::PolicyRefused { sandbox, generation, message });
+            shared.audit.daemon(&DaemonEvent::PolicyRefused {
+                sandbox,
+                generation,
+                message,
+            });
         }
     }
     result
 }
 
-fn try_push(shared: &Arc<Shared>, live: &Live, request: PushRequest) -> Result<PushReport, ApiError> {
+fn try_push(
+    shared: &Arc<Shared>,
+    live: &Live,
+    request: PushRequest,
+) -> Result<PushReport, ApiError> {
     let begun = Instant::now();
     let parsed = clawd_policy::parse(&request.policy.file, &request.policy.text)
         .map_err(|errors| ApiError::new(ExitCode::Usage, errors.to_string()))?;
     let before = live.state().clone();
     only_rules_differ(&read_policy(&before.policy.source)?, &parsed.policy)?;
 
-    let failed = |error: String| ApiError::new(ExitCode::Failed, format!("{error}; the policy before stays in force"));
+    let failed = |error: String| {
+        ApiError::new(
+            ExitCode::Failed,
+            format!("{error}; the policy before stays in force"),
+        )
+    };
     let grants = shared.registry.resolve(&parsed.policy);
     let generation = before.policy.generation + 1;
-    let policy_id =
-        shared.registry.write_policy(&parsed.policy, &grants, generation).map_err(|error| failed(error.to_string()))?;
+    let policy_id = shared
+        .registry
+        .write_policy(&parsed.policy, &grants, generation)
+        .map_err(|error| failed(error.to_string()))?;
     let mut after = before.clone();
-    after.policy = PolicyState { policy_id, generation, source: request.policy, grants };
+    after.policy = PolicyState {
+        policy_id,
+        generation,
+        source: request.policy,
+        grants,
+    };
     // The file first: a daemon that dies in between takes over with rules that are both in the tables.
-    let switched = shared.states.write(&after).map_err(|error| error.to_string()).and_then(|()| {
-        let SandboxValue { reserved, .. } = SandboxValue::ZERO;
-        let value = SandboxValue { sandbox_id: before.sandbox_id, policy_id, flags: before.flags, reserved };
-        shared.registry.switch(live.cgroup.id, value).map_err(|error| error.to_string())
-    });
+    let switched = shared
+        .states
+        .write(&after)
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            let SandboxValue { reserved, .. } = SandboxValue::ZERO;
+            let value = SandboxValue {
+                sandbox_id: before.sandbox_id,
+                policy_id,
+                flags: before.flags,
+                reserved,
+            };
+            shared
+                .registry
+                .switch(live.cgroup.id, value)
+                .map_err(|error| error.to_string())
+        });
     if let Err(error) = switched {
         shared.registry.forget_policy(policy_id);
         if let Err(error) = shared.states.write(&before) {
@@ -65,7 +105,9 @@ fn try_push(shared: &Arc<Shared>, live: &Live, request: PushRequest) -> Result<P
     let elapsed = begun.elapsed();
     let registry = Arc::clone(&shared.registry);
     // Waits until no program reads the old rules; the caller need not.
-    drop(tokio::task::spawn_blocking(move || registry.drop_policy(before.policy.policy_id)));
+    drop(tokio::task::spawn_blocking(move || {
+        registry.drop_policy(before.policy.policy_id)
+    }));
     Ok(PushReport {
         sandbox: before.name,
         generation,
@@ -85,7 +127,11 @@ fn only_rules_differ(before: &Policy, after: &Policy) -> Result<(), ApiError> {
         ("landlock", before.landlock == after.landlock),
         ("env", before.env == after.env),
     ];
-    let changed: Vec<_> = fixed.iter().filter(|(_, same)| !same).map(|(key, _)| format!("`{key}`")).collect();
+    let changed: Vec<_> = fixed
+        .iter()
+        .filter(|(_, same)| !same)
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
     if changed.is_empty() {
         return Ok(());
     }

@@ -26,7 +26,7 @@ use clawd_policy::{BinaryMatcher, MapImage, Policy};
 
 use crate::{
     ids::{IdError, Ids},
-    state::Grant,
+    state::{Grant, SandboxState},
 };
 
 /// Longest that hashing one file of a policy may take.
@@ -80,7 +80,8 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts with the identities that the kernel has.
     pub(crate) fn new(kernel: Kernel, ids: Ids, keys: FileKeyReader) -> Self {
-        let (mut files, mut published, mut hashes) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (mut files, mut published, mut hashes) =
+            (HashMap::new(), HashMap::new(), HashMap::new());
         for (key, value) in kernel.identities() {
             files.insert(value.file_id, (path_of(&value), value.sha256));
             published.insert(key, value.file_id);
@@ -98,7 +99,10 @@ impl Registry {
             retired_policies: VecDeque::new(),
             retired_sandboxes: VecDeque::new(),
         };
-        Self { inner: Mutex::new(inner), keys: Mutex::new(keys) }
+        Self {
+            inner: Mutex::new(inner),
+            keys: Mutex::new(keys),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -115,11 +119,17 @@ impl Registry {
     }
 
     /// Remembers a sandbox of a daemon before, with its policy.
-    pub(crate) fn adopt(&self, sandbox_id: u32, name: &str, policy_id: u32, generation: u64, grants: &[Grant]) {
+    pub(crate) fn adopt(&self, state: &SandboxState) {
         let mut inner = self.inner();
-        inner.sandboxes.insert(sandbox_id, name.to_owned());
-        let policy = LivePolicy { generation, grants: grants.to_vec() };
-        inner.policies.insert(policy_id, policy);
+        let policy = &state.policy;
+        let live = LivePolicy {
+            generation: policy.generation,
+            grants: policy.grants.clone(),
+        };
+        inner
+            .sandboxes
+            .insert(state.sandbox_id, state.name.to_string());
+        inner.policies.insert(policy.policy_id, live);
     }
 
     /// What each `binaries` entry of `policy` means now: the hash it names, or that of the file at
@@ -130,7 +140,10 @@ impl Registry {
                 BinaryMatcher::Sha256(digest) => Some(Digest(*digest)),
                 BinaryMatcher::Path(path) => self.hash_path(path),
             };
-            Grant { label: entry.to_string(), sha256 }
+            Grant {
+                label: entry.to_string(),
+                sha256,
+            }
         };
         policy.grants().into_iter().map(resolve).collect()
     }
@@ -145,7 +158,12 @@ impl Registry {
             .ok()
             .filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))?;
         let key_of = |file: &File| keys.read(file.as_fd()).map_err(io::Error::other);
-        match identify(&file, key_of, |key| self.known(key), Instant::now() + HASH_DEADLINE) {
+        match identify(
+            &file,
+            key_of,
+            |key| self.known(key),
+            Instant::now() + HASH_DEADLINE,
+        ) {
             Ok(Identified { key, sha256 }) => {
                 remember(&mut self.inner().hashes, HASHES_MAX, key, sha256);
                 Some(Digest(sha256))
@@ -169,15 +187,23 @@ impl Registry {
         let policy_id = inner.ids.policy()?;
         let image: MapImage = clawd_policy::compile(policy, policy_id)?;
         inner.kernel.write_policy(&image)?;
-        let masks: Vec<(u32, GrantMask)> =
-            inner.files.iter().map(|(file_id, (_, sha256))| (*file_id, mask(grants, sha256))).collect();
+        let masks: Vec<(u32, GrantMask)> = inner
+            .files
+            .iter()
+            .map(|(file_id, (_, sha256))| (*file_id, mask(grants, sha256)))
+            .collect();
         for (file_id, mask) in masks {
-            if !mask.is_empty() && let Err(error) = inner.kernel.set_mask(policy_id, file_id, &mask) {
+            if !mask.is_empty()
+                && let Err(error) = inner.kernel.set_mask(policy_id, file_id, &mask)
+            {
                 inner.kernel.remove_policies(&HashSet::from([policy_id]))?;
                 return Err(error.into());
             }
         }
-        let live = LivePolicy { generation, grants: grants.to_vec() };
+        let live = LivePolicy {
+            generation,
+            grants: grants.to_vec(),
+        };
         inner.policies.insert(policy_id, live);
         Ok(policy_id)
     }
@@ -192,7 +218,9 @@ impl Registry {
         // Without the wait entries stay until the next start: nothing refers to them.
         match clawd_sys::rcu::wait_for_grace_period() {
             Ok(()) => self.forget_policy(policy_id),
-            Err(error) => tracing::warn!(%error, policy_id, "the rules of a replaced policy stay in the tables"),
+            Err(error) => {
+                tracing::warn!(%error, policy_id, "the rules of a replaced policy stay in the tables")
+            }
         }
     }
 
@@ -271,7 +299,11 @@ fn path_of(value: &IdentityValue) -> PathBuf {
 }
 
 fn identity(file_id: u32, sha256: [u8; 32], path: &Path) -> IdentityValue {
-    let mut value = IdentityValue { file_id, sha256, ..IdentityValue::ZERO };
+    let mut value = IdentityValue {
+        file_id,
+        sha256,
+        ..IdentityValue::ZERO
+    };
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.get(..IDENTITY_PATH_BYTES).unwrap_or(bytes);
     if let Some(room) = value.path.get_mut(..bytes.len()) {
@@ -284,7 +316,12 @@ fn identity(file_id: u32, sha256: [u8; 32], path: &Path) -> IdentityValue {
 impl Inner {
     /// A policy that is in force or was lately.
     fn policy(&self, policy_id: u32) -> Option<&LivePolicy> {
-        let retired = || self.retired_policies.iter().find(|(id, _)| *id == policy_id).map(|(_, policy)| policy);
+        let retired = || {
+            self.retired_policies
+                .iter()
+                .find(|(id, _)| *id == policy_id)
+                .map(|(_, policy)| policy)
+        };
         self.policies.get(&policy_id).or_else(retired)
     }
 
@@ -303,8 +340,10 @@ impl Inner {
         for (policy_id, mask) in masks {
             self.kernel.set_mask(policy_id, file_id, &mask)?;
         }
-        self.kernel.insert_identity(&found.key, &identity(file_id, found.sha256, path))?;
-        self.files.insert(file_id, (path.to_path_buf(), found.sha256));
+        self.kernel
+            .insert_identity(&found.key, &identity(file_id, found.sha256, path))?;
+        self.files
+            .insert(file_id, (path.to_path_buf(), found.sha256));
         self.published.insert(found.key, file_id);
         remember(&mut self.hashes, HASHES_MAX, found.key, found.sha256);
         Ok(())
@@ -323,7 +362,12 @@ impl Identities for Registry {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::error!(path = %seen.path.display(), %error, "a program has no identity");
-                    remember(&mut inner.unidentified, UNIDENTIFIED_MAX, found.key, (seen.path, Reason::TableFull));
+                    remember(
+                        &mut inner.unidentified,
+                        UNIDENTIFIED_MAX,
+                        found.key,
+                        (seen.path, Reason::TableFull),
+                    );
                     return;
                 }
             },
@@ -331,7 +375,12 @@ impl Identities for Registry {
         };
         tracing::debug!(sandbox_id = seen.sandbox_id, path = %seen.path.display(), reason = reason.name(), "no identity");
         if let Some(key) = seen.key {
-            remember(&mut inner.unidentified, UNIDENTIFIED_MAX, key, (seen.path, reason));
+            remember(
+                &mut inner.unidentified,
+                UNIDENTIFIED_MAX,
+                key,
+                (seen.path, reason),
+            );
         }
     }
 }
@@ -342,23 +391,34 @@ impl Names for Registry {
     }
 
     fn generation(&self, policy_id: u32) -> Option<u64> {
-        self.inner().policy(policy_id).map(|policy| policy.generation)
+        self.inner()
+            .policy(policy_id)
+            .map(|policy| policy.generation)
     }
 
     fn grant(&self, policy_id: u32, grant_index: u32) -> Option<String> {
         let inner = self.inner();
         let policy = inner.policy(policy_id)?;
-        policy.grants.get(usize::try_from(grant_index).ok()?).map(|grant| grant.label.clone())
+        policy
+            .grants
+            .get(usize::try_from(grant_index).ok()?)
+            .map(|grant| grant.label.clone())
     }
 
     fn file(&self, file_id: u32) -> Option<(String, [u8; 32])> {
         let inner = self.inner();
-        inner.files.get(&file_id).map(|(path, sha256)| (path.to_string_lossy().into_owned(), *sha256))
+        inner
+            .files
+            .get(&file_id)
+            .map(|(path, sha256)| (path.to_string_lossy().into_owned(), *sha256))
     }
 
     fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)> {
         let inner = self.inner();
-        inner.unidentified.get(file).map(|(path, reason)| (path.to_string_lossy().into_owned(), *reason))
+        inner
+            .unidentified
+            .get(file)
+            .map(|(path, reason)| (path.to_string_lossy().into_owned(), *reason))
     }
 }
 

@@ -34,7 +34,12 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn new(cgroup: Cgroup, adopted: bool, state: SandboxState) -> Self {
-        Self { cgroup, adopted, state: Mutex::new(state), pushing: Mutex::new(()) }
+        Self {
+            cgroup,
+            adopted,
+            state: Mutex::new(state),
+            pushing: Mutex::new(()),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, SandboxState> {
@@ -69,7 +74,11 @@ pub(crate) struct Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.shared
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.name);
     }
 }
 
@@ -88,7 +97,17 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, parent, pins, registry, gate, audit, states, executable, flush } = parts;
+        let Parts {
+            config,
+            parent,
+            pins,
+            registry,
+            gate,
+            audit,
+            states,
+            executable,
+            flush,
+        } = parts;
         Self {
             config,
             parent,
@@ -112,7 +131,11 @@ impl Shared {
 
     /// Every sandbox, by name.
     pub(crate) fn list(&self) -> Vec<Arc<Live>> {
-        let mut list: Vec<_> = self.live_map().iter().map(|(name, live)| (name.clone(), Arc::clone(live))).collect();
+        let mut list: Vec<_> = self
+            .live_map()
+            .iter()
+            .map(|(name, live)| (name.clone(), Arc::clone(live)))
+            .collect();
         list.sort_by(|(a, _), (b, _)| a.cmp(b));
         list.into_iter().map(|(_, live)| live).collect()
     }
@@ -120,27 +143,44 @@ impl Shared {
     /// The sandbox of that name.
     pub(crate) fn find(&self, name: &SandboxName) -> Result<Arc<Live>, ApiError> {
         self.live_map().get(name).cloned().ok_or_else(|| {
-            ApiError::new(ExitCode::Failed, format!("no sandbox is called {name}; `clawctl ps` lists them"))
+            ApiError::new(
+                ExitCode::Failed,
+                format!("no sandbox is called {name}; `clawctl ps` lists them"),
+            )
         })
     }
 
     /// Takes a name for a sandbox that is about to be started.
     pub(crate) fn reserve(self: &Arc<Self>, name: SandboxName) -> Result<Reserved, ApiError> {
-        if !self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+        if !self
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone())
+        {
             return Err(ApiError::new(
                 ExitCode::Setup,
-                format!("a sandbox is called {name} already; stop it with `clawctl stop {name}` or take another name"),
+                format!(
+                    "a sandbox is called {name} already; stop it with `clawctl stop {name}` or take another name"
+                ),
             ));
         }
-        Ok(Reserved { shared: Arc::clone(self), name })
+        Ok(Reserved {
+            shared: Arc::clone(self),
+            name,
+        })
     }
 
     /// Enters a sandbox that runs, and sees to it that it is cleared away when it ends.
     pub(crate) fn enter(self: &Arc<Self>, reserved: Reserved, live: Arc<Live>, pidfd: OwnedFd) {
-        self.live_map().insert(reserved.name.clone(), Arc::clone(&live));
+        self.live_map()
+            .insert(reserved.name.clone(), Arc::clone(&live));
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            #[expect(deprecated, reason = "the call that replaces it is unsafe; an OwnedFd keeps its descriptor")]
+            #[expect(
+                deprecated,
+                reason = "the call that replaces it is unsafe; an OwnedFd keeps its descriptor"
+            )]
             let waiting = AsyncFd::new(pidfd);
             let ended = match waiting {
                 // A pidfd is readable once its process has ended, and only then.
@@ -177,15 +217,23 @@ impl Shared {
         if let Err(error) = self.states.remove(name) {
             tracing::error!(sandbox = name, %error, "a sandbox's state file stays");
         }
-        let message = format!("{} attempts allowed, {} denied", counters.allowed, counters.denied);
-        self.audit.daemon(&DaemonEvent::SandboxStopped { sandbox: name, message: &message });
+        let message = format!(
+            "{} attempts allowed, {} denied",
+            counters.allowed, counters.denied
+        );
+        self.audit.daemon(&DaemonEvent::SandboxStopped {
+            sandbox: name,
+            message: &message,
+        });
         self.live_map().remove(&reserved.name);
     }
 }
 
 /// Takes the exit status of a child that has ended, so that it does not stay a zombie.
-fn reap(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+pub(crate) fn reap(pid: u32) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     if let Err(error) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
         tracing::warn!(%error, "the first process of a sandbox could not be reaped");
     }

@@ -33,7 +33,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::UnixListene
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(limit = limits::CONNECTIONS, "too many connections; one was closed");
+            tracing::warn!(
+                limit = limits::CONNECTIONS,
+                "too many connections; one was closed"
+            );
             continue;
         };
         let shared = Arc::clone(&shared);
@@ -72,28 +75,43 @@ async fn connection(shared: Arc<Shared>, stream: UnixStream) {
 }
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let route = match Route::parse(request.method().as_str(), target) {
         Ok(route) => route,
         Err(error) => {
-            let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let status =
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
             return json(status, &ApiError::new(ExitCode::Usage, error.to_string()));
         }
     };
     debug_assert!(request.method() == Method::GET || request.method() == Method::POST);
     let result = match route {
         Route::Status => blocking(move || Ok(json(StatusCode::OK, &status::status(&shared)))).await,
-        Route::Sandboxes => blocking(move || {
-            let infos: Vec<_> = shared.list().iter().filter_map(|live| status::info(&shared, live)).collect();
-            Ok(json(StatusCode::OK, &infos))
-        })
-        .await,
+        Route::Sandboxes => {
+            blocking(move || {
+                let infos: Vec<_> = shared
+                    .list()
+                    .iter()
+                    .filter_map(|live| status::info(&shared, live))
+                    .collect();
+                Ok(json(StatusCode::OK, &infos))
+            })
+            .await
+        }
         Route::Run => run::run(shared, request, peer).await,
-        Route::Stop(name) => stop::stop(&shared, &name).await.map(|report| json(StatusCode::OK, &report)),
+        Route::Stop(name) => stop::stop(&shared, &name)
+            .await
+            .map(|report| json(StatusCode::OK, &report)),
         Route::StopAll => Ok(json(StatusCode::OK, &stop::stop_all(&shared).await)),
         Route::Push(name) => match read_json(request).await {
             Ok(body) => {
-                blocking(move || push::push(&shared, &name, body).map(|report| json(StatusCode::OK, &report))).await
+                blocking(move || {
+                    push::push(&shared, &name, body).map(|report| json(StatusCode::OK, &report))
+                })
+                .await
             }
             Err(error) => Err(error),
         },
@@ -122,20 +140,42 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|error| Err(ApiError::new(ExitCode::Failed, format!("the request failed inside clawd: {error}"))))
+        .unwrap_or_else(|error| {
+            Err(ApiError::new(
+                ExitCode::Failed,
+                format!("the request failed inside clawd: {error}"),
+            ))
+        })
 }
 
 /// Reads a body of JSON, with limits on size and time.
-async fn read_json<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, ApiError> {
+async fn read_json<T: serde::de::DeserializeOwned>(
+    request: Request<Incoming>,
+) -> Result<T, ApiError> {
     let body = http_body_util::Limited::new(request.into_body(), limits::BODY_BYTES);
     let limit = Duration::from_secs(limits::REQUEST_TIMEOUT_S);
     let bytes = match tokio::time::timeout(limit, body.collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => return Err(ApiError::new(ExitCode::Usage, format!("cannot read the request: {error}"))),
+        Ok(Err(error)) => {
+            return Err(ApiError::new(
+                ExitCode::Usage,
+                format!("cannot read the request: {error}"),
+            ));
+        }
         Err(_late) => {
-            return Err(ApiError::new(ExitCode::Usage, format!("the request did not arrive within {} s", limits::REQUEST_TIMEOUT_S)));
+            return Err(ApiError::new(
+                ExitCode::Usage,
+                format!(
+                    "the request did not arrive within {} s",
+                    limits::REQUEST_TIMEOUT_S
+                ),
+            ));
         }
     };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::new(ExitCode::Usage, format!("the request is not what this version expects: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::new(
+            ExitCode::Usage,
+            format!("the request is not what this version expects: {error}"),
+        )
+    })
 }

@@ -1,8 +1,11 @@
 //! What the daemon tells of itself and its sandboxes: measured, not remembered.
 
+use std::sync::Arc;
+
 use clawd_common::ABI_VERSION;
 use clawd_control::{
-    EventTotals, ExecGateStatus, Health, HookStatus, LandlockStatus, Layers, SandboxCounters, SandboxInfo, Status,
+    EventTotals, ExecGateStatus, Health, HookStatus, LandlockStatus, Layers, SandboxCounters,
+    SandboxInfo, Status,
 };
 use clawd_identity::WORKERS;
 use clawd_sandbox::{LandlockState, Profile};
@@ -29,8 +32,44 @@ pub(crate) fn status(shared: &Shared) -> Status {
         .collect();
     let enforcing = problems.is_empty();
     let running = shared.gate.running_workers();
+    let sandboxes = shared.list();
+    problems.extend(gate_and_log_problems(shared, running));
+    let events = totals(shared, &sandboxes, &mut problems);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi_version: ABI_VERSION,
+        pid: std::process::id(),
+        started_at: shared.started_at.clone(),
+        uptime_s: shared.started.elapsed().as_secs(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        bpffs: shared.pins.dir().display().to_string(),
+        cgroup_parent: shared.parent.path().display().to_string(),
+        state_dir: shared.config.state_dir.display().to_string(),
+        hooks,
+        exec_gate: ExecGateStatus {
+            workers: running,
+            running: running > 0,
+        },
+        sandboxes: u32::try_from(sandboxes.len()).unwrap_or(u32::MAX),
+        events,
+        health: match (enforcing, problems.is_empty()) {
+            (false, _) => Health::NotEnforcing,
+            (true, false) => Health::Degraded,
+            (true, true) => Health::Healthy,
+        },
+        problems,
+    }
+}
+
+fn gate_and_log_problems(shared: &Shared, running: u32) -> Vec<String> {
+    let mut problems = Vec::new();
     if running < WORKERS {
-        problems.push(format!("the exec gate has {running} of {WORKERS} workers; restart clawd"));
+        problems.push(format!(
+            "the exec gate has {running} of {WORKERS} workers; restart clawd"
+        ));
     }
     let write_errors = shared.audit.write_errors();
     if write_errors > 0 {
@@ -39,9 +78,13 @@ pub(crate) fn status(shared: &Shared) -> Status {
             shared.audit.path().display()
         ));
     }
-    let sandboxes = shared.list();
+    problems
+}
+
+/// The totals of all sandboxes that live.
+fn totals(shared: &Shared, sandboxes: &[Arc<Live>], problems: &mut Vec<String>) -> EventTotals {
     let mut events = EventTotals::default();
-    for live in &sandboxes {
+    for live in sandboxes {
         let counters = shared.registry.counters(live.state().sandbox_id);
         events.allowed += counters.allowed;
         events.denied += counters.denied;
@@ -54,27 +97,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
             ));
         }
     }
-    Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        abi_version: ABI_VERSION,
-        pid: std::process::id(),
-        started_at: shared.started_at.clone(),
-        uptime_s: shared.started.elapsed().as_secs(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        bpffs: shared.pins.dir().display().to_string(),
-        cgroup_parent: shared.parent.path().display().to_string(),
-        state_dir: shared.config.state_dir.display().to_string(),
-        hooks,
-        exec_gate: ExecGateStatus { workers: running, running: running > 0 },
-        sandboxes: u32::try_from(sandboxes.len()).unwrap_or(u32::MAX),
-        events,
-        health: match (enforcing, problems.is_empty()) {
-            (false, _) => Health::NotEnforcing,
-            (true, false) => Health::Degraded,
-            (true, true) => Health::Healthy,
-        },
-        problems,
-    }
+    events
 }
 
 /// One sandbox; `None` where its layers are not known, which is so only while it starts.

@@ -25,15 +25,23 @@ pub(crate) async fn stop_all(shared: &Arc<Shared>) -> StopAllReport {
         let name = live.state().name.clone();
         match stop_live(shared, &name, live).await {
             Ok(stopped) => report.stopped.push(stopped),
-            Err(error) => report.failed.push(StopFailure { sandbox: name, message: error.error.message }),
+            Err(error) => report.failed.push(StopFailure {
+                sandbox: name,
+                message: error.error.message,
+            }),
         }
     }
     report
 }
 
-async fn stop_live(shared: &Arc<Shared>, name: &SandboxName, live: Arc<Live>) -> Result<StopReport, ApiError> {
+async fn stop_live(
+    shared: &Arc<Shared>,
+    name: &SandboxName,
+    live: Arc<Live>,
+) -> Result<StopReport, ApiError> {
     let begun = Instant::now();
-    let failed = |message: String| ApiError::new(ExitCode::Failed, format!("cannot stop {name}: {message}"));
+    let failed =
+        |message: String| ApiError::new(ExitCode::Failed, format!("cannot stop {name}: {message}"));
     let killed = {
         let live = Arc::clone(&live);
         tokio::task::spawn_blocking(move || {
@@ -46,7 +54,10 @@ async fn stop_live(shared: &Arc<Shared>, name: &SandboxName, live: Arc<Live>) ->
     };
     // A sandbox that ended by itself meanwhile is stopped too.
     let killed = killed.unwrap_or(0);
-    while shared.find(name).is_ok_and(|found| Arc::ptr_eq(&found, &live)) {
+    while shared
+        .find(name)
+        .is_ok_and(|found| Arc::ptr_eq(&found, &live))
+    {
         if begun.elapsed() > CLEARED_DEADLINE {
             return Err(failed("its processes do not end".to_owned()));
         }

@@ -76,7 +76,9 @@ pub trait Identities: Send + Sync {
 #[non_exhaustive]
 pub enum GateError {
     /// The kernel has no exec permission events, or refuses them.
-    #[error("cannot {what}; the exec gate needs fanotify with permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)")]
+    #[error(
+        "cannot {what}; the exec gate needs fanotify with permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)"
+    )]
     Fanotify {
         /// The call.
         what: &'static str,
@@ -122,11 +124,20 @@ impl Gate {
     ///
     /// # Errors
     /// [`GateError`].
-    pub fn start(identities: Arc<dyn Identities>, keys: Vec<Box<dyn Keys>>) -> Result<Self, GateError> {
+    pub fn start(
+        identities: Arc<dyn Identities>,
+        keys: Vec<Box<dyn Keys>>,
+    ) -> Result<Self, GateError> {
         // Tells at the start, not at the first sandbox, whether the kernel has what is needed.
-        drop(Group::new().map_err(|source| GateError::Fanotify { what: "make a fanotify group", source })?);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|errno| GateError::Resource { what: "make an event queue", source: errno.into() })?;
+        drop(Group::new().map_err(|source| GateError::Fanotify {
+            what: "make a fanotify group",
+            source,
+        })?);
+        let epoll =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| GateError::Resource {
+                what: "make an event queue",
+                source: errno.into(),
+            })?;
         let shared = Arc::new(Shared {
             epoll,
             groups: Mutex::new(HashMap::new()),
@@ -139,7 +150,10 @@ impl Gate {
                 .name(format!("gate-{index}"))
                 .stack_size(256 << 10)
                 .spawn(move || work(&shared, keys))
-                .map_err(|source| GateError::Resource { what: "start a worker of the exec gate", source })?;
+                .map_err(|source| GateError::Resource {
+                    what: "start a worker of the exec gate",
+                    source,
+                })?;
         }
         Ok(Self { shared })
     }
@@ -155,14 +169,29 @@ impl Gate {
     ///
     /// # Errors
     /// [`GateError`]; then nothing is watched.
-    pub fn watch(&self, sandbox_id: u32, root: BorrowedFd<'_>, mounts: &[PathBuf]) -> Result<(), GateError> {
-        let group = Group::new().map_err(|source| GateError::Fanotify { what: "make a fanotify group", source })?;
+    pub fn watch(
+        &self,
+        sandbox_id: u32,
+        root: BorrowedFd<'_>,
+        mounts: &[PathBuf],
+    ) -> Result<(), GateError> {
+        let group = Group::new().map_err(|source| GateError::Fanotify {
+            what: "make a fanotify group",
+            source,
+        })?;
         for path in mounts {
             let below_root = path.strip_prefix("/").unwrap_or(path);
-            let below_root = if below_root.as_os_str().is_empty() { Path::new(".") } else { below_root };
+            let below_root = if below_root.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                below_root
+            };
             group
                 .mark_exec_of_mount(root, below_root)
-                .map_err(|source| GateError::Mark { path: path.clone(), source })?;
+                .map_err(|source| GateError::Mark {
+                    path: path.clone(),
+                    source,
+                })?;
         }
         let group = Arc::new(group);
         self.groups().insert(sandbox_id, Arc::clone(&group));
@@ -174,7 +203,10 @@ impl Gate {
         );
         queued.map_err(|errno| {
             self.groups().remove(&sandbox_id);
-            GateError::Resource { what: "watch a fanotify group", source: errno.into() }
+            GateError::Resource {
+                what: "watch a fanotify group",
+                source: errno.into(),
+            }
         })
     }
 
@@ -184,7 +216,10 @@ impl Gate {
     }
 
     fn groups(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<Group>>> {
-        self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,8 +239,15 @@ fn work(shared: &Shared, mut keys: Box<dyn Keys>) {
             }
         }
         for event in ready {
-            let Ok(sandbox_id) = u32::try_from(event.data.u64()) else { continue };
-            let group = shared.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&sandbox_id).cloned();
+            let Ok(sandbox_id) = u32::try_from(event.data.u64()) else {
+                continue;
+            };
+            let group = shared
+                .groups
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&sandbox_id)
+                .cloned();
             let Some(group) = group else { continue };
             serve(shared, keys.as_mut(), sandbox_id, &group);
             let again = epoll::modify(
@@ -216,7 +258,11 @@ fn work(shared: &Shared, mut keys: Box<dyn Keys>) {
             );
             if let Err(error) = again {
                 tracing::error!(sandbox_id, %error, "the exec gate lost a sandbox; its new programs get no identity");
-                shared.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox_id);
+                shared
+                    .groups
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&sandbox_id);
             }
         }
     }
@@ -240,7 +286,10 @@ fn serve(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, group: &Group) {
         }
     };
     if batch.overflowed {
-        tracing::error!(sandbox_id, "the queue of exec events overflowed; some programs have no identity");
+        tracing::error!(
+            sandbox_id,
+            "the queue of exec events overflowed; some programs have no identity"
+        );
     }
     for event in batch.events {
         let (seen, event) = judge(shared, keys, sandbox_id, event);
@@ -252,7 +301,12 @@ fn serve(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, group: &Group) {
 }
 
 /// Finds out what a waiting exec is about to run.
-fn judge(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, event: ExecEvent) -> (Seen, ExecEvent) {
+fn judge(
+    shared: &Shared,
+    keys: &mut dyn Keys,
+    sandbox_id: u32,
+    event: ExecEvent,
+) -> (Seen, ExecEvent) {
     let ExecEvent { file, pid } = event;
     let file = File::from(file);
     let path = path_of(&file);
@@ -261,13 +315,30 @@ fn judge(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, event: ExecEvent
         Err(reason) => Outcome::NoIdentity(reason),
         Ok(()) => {
             let known = |key: &FileKey| shared.identities.known(key);
-            match identify(&file, |file| keys.key(file.as_fd()), known, Instant::now() + DEADLINE) {
+            match identify(
+                &file,
+                |file| keys.key(file.as_fd()),
+                known,
+                Instant::now() + DEADLINE,
+            ) {
                 Ok(identified) => Outcome::Identified(identified),
                 Err(reason) => Outcome::NoIdentity(reason),
             }
         }
     };
-    (Seen { sandbox_id, pid, path, key, outcome }, ExecEvent { file: file.into(), pid })
+    (
+        Seen {
+            sandbox_id,
+            pid,
+            path,
+            key,
+            outcome,
+        },
+        ExecEvent {
+            file: file.into(),
+            pid,
+        },
+    )
 }
 
 /// A file may carry an identity only if the sandbox cannot have a writer for it: a page dirtied

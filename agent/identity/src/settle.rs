@@ -69,7 +69,10 @@ pub fn identify(
         })?;
         let after = key_of(file).map_err(unreadable)?;
         if after == key {
-            return Ok(Identified { key, sha256: digest });
+            return Ok(Identified {
+                key,
+                sha256: digest,
+            });
         }
         key = after;
     }
@@ -108,7 +111,11 @@ mod tests {
     }
 
     fn key(size_bytes: u64) -> FileKey {
-        FileKey { size_bytes, fs_magic: 0xef53, ..FileKey::ZERO }
+        FileKey {
+            size_bytes,
+            fs_magic: 0xef53,
+            ..FileKey::ZERO
+        }
     }
 
     fn empty() -> File {
@@ -129,13 +136,17 @@ mod tests {
 
     #[test]
     fn identify_known_key_is_not_hashed_again() {
-        let found = identify(&empty(), |_| Ok(key(1)), |_| Some([7; 32]), deadline()).expect("known");
+        let found =
+            identify(&empty(), |_| Ok(key(1)), |_| Some([7; 32]), deadline()).expect("known");
         assert_eq!(found.sha256, [7; 32]);
     }
 
     #[test]
     fn identify_untrusted_file_system_has_no_identity() {
-        let fuse = FileKey { fs_magic: 0x6573_5546, ..FileKey::ZERO };
+        let fuse = FileKey {
+            fs_magic: 0x6573_5546,
+            ..FileKey::ZERO
+        };
         let result = identify(&empty(), |_| Ok(fuse), |_| Some([7; 32]), deadline());
         assert_eq!(result, Err(Reason::FileSystem));
     }
@@ -143,6 +154,9 @@ mod tests {
     #[test]
     fn identify_unreadable_key_has_no_identity() {
         let failing = |_: &File| Err(io::Error::from_raw_os_error(9));
-        assert_eq!(identify(&empty(), failing, |_| None, deadline()), Err(Reason::Unreadable));
+        assert_eq!(
+            identify(&empty(), failing, |_| None, deadline()),
+            Err(Reason::Unreadable)
+        );
     }
 }

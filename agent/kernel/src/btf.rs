@@ -103,7 +103,9 @@ fn change_time(btf: &Btf<'_>) -> Result<(u32, u32), BtfError> {
     if let Ok(seconds) = btf.member("inode", "i_ctime_sec") {
         return Ok((seconds, btf.member("inode", "i_ctime_nsec")?));
     }
-    let base = btf.member("inode", "__i_ctime").or_else(|_before_6_6| btf.member("inode", "i_ctime"))?;
+    let base = btf
+        .member("inode", "__i_ctime")
+        .or_else(|_before_6_6| btf.member("inode", "i_ctime"))?;
     let seconds = btf.member("timespec64", "tv_sec")?;
     let nanoseconds = btf.member("timespec64", "tv_nsec")?;
     Ok((base + seconds, base + nanoseconds))
@@ -120,10 +122,16 @@ impl<'a> Btf<'a> {
         let section = |offset_at: usize| -> Result<&'a [u8], BtfError> {
             let from = base.saturating_add(header(offset_at)? as usize);
             let len = header(offset_at + 4)? as usize;
-            bytes.get(from..from.saturating_add(len)).ok_or(BtfError::Format { at: from })
+            bytes
+                .get(from..from.saturating_add(len))
+                .ok_or(BtfError::Format { at: from })
         };
-        let mut btf =
-            Self { types: section(8)?, strings: section(16)?, by_name: HashMap::new(), by_id: HashMap::new() };
+        let mut btf = Self {
+            types: section(8)?,
+            strings: section(16)?,
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+        };
         btf.index()?;
         Ok(btf)
     }
@@ -132,12 +140,17 @@ impl<'a> Btf<'a> {
         let mut at = 0;
         let mut id = 1_u32;
         while at < self.types.len() {
-            let field = |offset: usize| word(self.types, at + offset).ok_or(BtfError::Format { at });
+            let field =
+                |offset: usize| word(self.types, at + offset).ok_or(BtfError::Format { at });
             let (name_at, info) = (field(0)?, field(4)?);
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             let body = body_len_bytes(kind, count).ok_or(BtfError::Format { at })?;
             if kind == KIND_STRUCT || kind == KIND_UNION {
-                let composite = Composite { members_at: at + 12, count, kind_flag: info >> 31 == 1 };
+                let composite = Composite {
+                    members_at: at + 12,
+                    count,
+                    kind_flag: info >> 31 == 1,
+                };
                 self.by_id.insert(id, composite);
                 if kind == KIND_STRUCT && name_at != 0 {
                     let name = self.string(name_at).ok_or(BtfError::Format { at })?;
@@ -159,8 +172,13 @@ impl<'a> Btf<'a> {
 
     /// Offset in bytes of `member` of `struct of`, anonymous members included.
     fn member(&self, of: &'static str, member: &'static str) -> Result<u32, BtfError> {
-        let id = self.by_name.get(of).ok_or(BtfError::NoStruct { name: of })?;
-        let bits = self.find(*id, member, MAX_NESTING).ok_or(BtfError::NoMember { of, member })?;
+        let id = self
+            .by_name
+            .get(of)
+            .ok_or(BtfError::NoStruct { name: of })?;
+        let bits = self
+            .find(*id, member, MAX_NESTING)
+            .ok_or(BtfError::NoMember { of, member })?;
         Ok(bits / 8)
     }
 
@@ -169,14 +187,23 @@ impl<'a> Btf<'a> {
         let composite = self.by_id.get(&id)?;
         for index in 0..composite.count {
             let at = composite.members_at + 12 * index;
-            let (name_at, type_id, offset) =
-                (word(self.types, at)?, word(self.types, at + 4)?, word(self.types, at + 8)?);
-            let offset = if composite.kind_flag { offset & 0x00ff_ffff } else { offset };
+            let (name_at, type_id, offset) = (
+                word(self.types, at)?,
+                word(self.types, at + 4)?,
+                word(self.types, at + 8)?,
+            );
+            let offset = if composite.kind_flag {
+                offset & 0x00ff_ffff
+            } else {
+                offset
+            };
             if name_at != 0 {
                 if self.string(name_at)? == member {
                     return Some(offset);
                 }
-            } else if nesting > 0 && let Some(inner) = self.find(type_id, member, nesting - 1) {
+            } else if nesting > 0
+                && let Some(inner) = self.find(type_id, member, nesting - 1)
+            {
                 return Some(offset + inner);
             }
         }
@@ -219,7 +246,10 @@ mod tests {
     #[test]
     fn offsets_of_the_running_kernel_are_found_and_distinct() {
         let path = Path::new(VMLINUX);
-        assert!(path.exists(), "this kernel has no BTF, so no test of the kernel side can run");
+        assert!(
+            path.exists(),
+            "this kernel has no BTF, so no test of the kernel side can run"
+        );
         let found = read_offsets(path).expect("every member is there");
         assert_ne!(found.task_pid, found.task_tgid);
         assert_ne!(found.inode_ctime_sec, found.inode_ctime_nsec);
@@ -250,22 +280,43 @@ mod tests {
     fn btf_without_the_struct_names_it() {
         let bytes = file(&[], b"\0");
         let btf = Btf::parse(&bytes).expect("empty BTF");
-        assert!(matches!(offsets(&btf), Err(BtfError::NoStruct { name: "inode" | "task_struct" })));
+        assert!(matches!(
+            offsets(&btf),
+            Err(BtfError::NoStruct {
+                name: "inode" | "task_struct"
+            })
+        ));
     }
 
     #[test]
     fn btf_anonymous_member_is_descended_into() {
         // struct inode { int a; union { int deep; }; }: ids 1 and 2, the union at bit 32.
         let words: &[u32] = &[
-            1, 4 << 24 | 2, 8, 7, 9, 0, 0, 2, 32, // struct `inode`
-            0, 5 << 24 | 1, 4, 9, 9, 0, // anonymous union with `deep`
+            1,
+            4 << 24 | 2,
+            8,
+            7,
+            9,
+            0,
+            0,
+            2,
+            32, // struct `inode`
+            0,
+            5 << 24 | 1,
+            4,
+            9,
+            9,
+            0, // anonymous union with `deep`
         ];
         let types: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let bytes = file(&types, b"\0inode\0a\0deep\0");
         let btf = Btf::parse(&bytes).expect("valid");
         assert_eq!(btf.member("inode", "deep").expect("found"), 4);
         assert_eq!(btf.member("inode", "a").expect("found"), 0);
-        assert!(matches!(btf.member("inode", "b"), Err(BtfError::NoMember { member: "b", .. })));
+        assert!(matches!(
+            btf.member("inode", "b"),
+            Err(BtfError::NoMember { member: "b", .. })
+        ));
     }
 
     proptest! {

@@ -33,7 +33,10 @@ impl EventReader {
         };
         let ring = Map::from_map_data(pins.open_map(name)?)
             .and_then(RingBuf::try_from)
-            .map_err(|source| OpenError::Map { path: pins.map(name), source: Box::new(source) })?;
+            .map_err(|source| OpenError::Map {
+                path: pins.map(name),
+                source: Box::new(source),
+            })?;
         Ok(Self { ring })
     }
 

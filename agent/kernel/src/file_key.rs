@@ -47,11 +47,21 @@ impl FileKeyReader {
         let path = pins.program(FILE_KEY_PROGRAM);
         let program = ProgramInfo::from_pin(&path)
             .and_then(|info| info.fd())
-            .map_err(|source| OpenError::Program { path, source: Box::new(source) })?;
+            .map_err(|source| OpenError::Program {
+                path,
+                source: Box::new(source),
+            })?;
         let answers = Map::from_map_data(pins.open_map("FILE_KEY")?)
             .and_then(Array::try_from)
-            .map_err(|source| OpenError::Map { path: pins.map("FILE_KEY"), source: Box::new(source) })?;
-        Ok(Self { program, answers, slot })
+            .map_err(|source| OpenError::Map {
+                path: pins.map("FILE_KEY"),
+                source: Box::new(source),
+            })?;
+        Ok(Self {
+            program,
+            answers,
+            slot,
+        })
     }
 
     /// The key of `file`, a descriptor of the calling process.
@@ -62,11 +72,16 @@ impl FileKeyReader {
     /// [`FileKeyError`].
     pub fn read(&mut self, file: BorrowedFd<'_>) -> Result<FileKey, FileKeyError> {
         let fd = u64::from(file.as_raw_fd().unsigned_abs());
-        let status = clawd_sys::bpf::run_raw_tracepoint(self.program.as_fd(), &[fd, u64::from(self.slot)])
-            .map_err(FileKeyError::Run)?;
+        let status =
+            clawd_sys::bpf::run_raw_tracepoint(self.program.as_fd(), &[fd, u64::from(self.slot)])
+                .map_err(FileKeyError::Run)?;
         if status != 0 {
-            return Err(FileKeyError::File(io::Error::from_raw_os_error(status.saturating_neg())));
+            return Err(FileKeyError::File(io::Error::from_raw_os_error(
+                status.saturating_neg(),
+            )));
         }
-        self.answers.get(&self.slot, 0).map_err(|source| FileKeyError::Map(Box::new(source)))
+        self.answers
+            .get(&self.slot, 0)
+            .map_err(|source| FileKeyError::Map(Box::new(source)))
     }
 }

@@ -10,8 +10,8 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::Array,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError, RawTracePoint,
-        links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError,
+        RawTracePoint, links::FdLink,
     },
 };
 use clawd_common::{
@@ -43,14 +43,38 @@ pub(crate) struct AttachedProgram {
 /// Every attached program. Who a process is comes before what it may do, so that no connect is
 /// judged before its process could be seen; until all are there, no sandbox exists.
 pub(crate) const PROGRAMS: &[AttachedProgram] = &[
-    AttachedProgram { name: "process_exec", hook: Hook::Tracepoint("sched_process_exec") },
-    AttachedProgram { name: "process_fork", hook: Hook::Tracepoint("sched_process_fork") },
-    AttachedProgram { name: "process_exit", hook: Hook::Tracepoint("sched_process_exit") },
-    AttachedProgram { name: "sock_create", hook: Hook::SockCreate },
-    AttachedProgram { name: "connect4", hook: Hook::SockAddr },
-    AttachedProgram { name: "connect6", hook: Hook::SockAddr },
-    AttachedProgram { name: "sendmsg4", hook: Hook::SockAddr },
-    AttachedProgram { name: "sendmsg6", hook: Hook::SockAddr },
+    AttachedProgram {
+        name: "process_exec",
+        hook: Hook::Tracepoint("sched_process_exec"),
+    },
+    AttachedProgram {
+        name: "process_fork",
+        hook: Hook::Tracepoint("sched_process_fork"),
+    },
+    AttachedProgram {
+        name: "process_exit",
+        hook: Hook::Tracepoint("sched_process_exit"),
+    },
+    AttachedProgram {
+        name: "sock_create",
+        hook: Hook::SockCreate,
+    },
+    AttachedProgram {
+        name: "connect4",
+        hook: Hook::SockAddr,
+    },
+    AttachedProgram {
+        name: "connect6",
+        hook: Hook::SockAddr,
+    },
+    AttachedProgram {
+        name: "sendmsg4",
+        hook: Hook::SockAddr,
+    },
+    AttachedProgram {
+        name: "sendmsg6",
+        hook: Hook::SockAddr,
+    },
 ];
 
 /// The program that is run on a descriptor and never attached.
@@ -97,7 +121,9 @@ pub fn install(
     sandbox_cgroup_level: u32,
 ) -> Result<Installed, InstallError> {
     let result = try_install(pins, parent.as_fd(), sandbox_cgroup_level);
-    if result.is_err() && let Err(error) = pins.remove() {
+    if result.is_err()
+        && let Err(error) = pins.remove()
+    {
         tracing::error!(%error, "pins of a failed start remain; the next start removes them");
     }
     result
@@ -110,20 +136,29 @@ fn try_install(
 ) -> Result<Installed, InstallError> {
     let (mut ebpf, btf) = load(sandbox_cgroup_level)?;
     let programs = load_programs(&mut ebpf, &btf)?;
-    fs::create_dir_all(pins.dir())
-        .map_err(|source| InstallError::File { what: "make", path: pins.dir().to_path_buf(), source })?;
+    fs::create_dir_all(pins.dir()).map_err(|source| InstallError::File {
+        what: "make",
+        path: pins.dir().to_path_buf(),
+        source,
+    })?;
     for name in MAPS {
         pin_map(&ebpf, pins, name)?;
     }
     let path = pins.program(FILE_KEY_PROGRAM);
     program(&mut ebpf, FILE_KEY_PROGRAM)?
         .pin(&path)
-        .map_err(|source| InstallError::Pin { path, source: Box::new(source) })?;
+        .map_err(|source| InstallError::Pin {
+            path,
+            source: Box::new(source),
+        })?;
     for AttachedProgram { name, hook } in PROGRAMS {
         let link = attach(program(&mut ebpf, name)?, *hook, parent, name)?;
         let path = pins.link(name);
         // The pin holds the link from here on; the descriptor may close.
-        let _pinned = link.pin(&path).map_err(|source| InstallError::Pin { path, source: Box::new(source) })?;
+        let _pinned = link.pin(&path).map_err(|source| InstallError::Pin {
+            path,
+            source: Box::new(source),
+        })?;
     }
     write_meta(&mut ebpf, sandbox_cgroup_level)?;
     pin_map(&ebpf, pins, META)?;
@@ -133,8 +168,10 @@ fn try_install(
 /// Creates the maps and relocates the programs.
 fn load(sandbox_cgroup_level: u32) -> Result<(Ebpf, Btf), InstallError> {
     let path = Path::new(KERNEL_BTF);
-    let offsets: Offsets =
-        read_offsets(path).map_err(|source| InstallError::Btf { path: path.to_path_buf(), source })?;
+    let offsets: Offsets = read_offsets(path).map_err(|source| InstallError::Btf {
+        path: path.to_path_buf(),
+        source,
+    })?;
     let btf = Btf::from_sys_fs().map_err(InstallError::AyaBtf)?;
     let ebpf = EbpfLoader::new()
         .btf(Some(&btf))
@@ -146,7 +183,10 @@ fn load(sandbox_cgroup_level: u32) -> Result<(Ebpf, Btf), InstallError> {
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, InstallError> {
-    ebpf.program_mut(name).ok_or(InstallError::Missing { what: "program", name })
+    ebpf.program_mut(name).ok_or(InstallError::Missing {
+        what: "program",
+        name,
+    })
 }
 
 fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<ProgramReport>, InstallError> {
@@ -154,11 +194,14 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<ProgramReport>, Insta
     for AttachedProgram { name, hook } in PROGRAMS {
         let program = program(ebpf, name)?;
         let loaded = match hook {
-            Hook::SockCreate => <&mut CgroupSock>::try_from(&mut *program).and_then(CgroupSock::load),
-            Hook::SockAddr => <&mut CgroupSockAddr>::try_from(&mut *program).and_then(CgroupSockAddr::load),
-            Hook::Tracepoint(tracepoint) => {
-                <&mut BtfTracePoint>::try_from(&mut *program).and_then(|program| program.load(tracepoint, btf))
+            Hook::SockCreate => {
+                <&mut CgroupSock>::try_from(&mut *program).and_then(CgroupSock::load)
             }
+            Hook::SockAddr => {
+                <&mut CgroupSockAddr>::try_from(&mut *program).and_then(CgroupSockAddr::load)
+            }
+            Hook::Tracepoint(tracepoint) => <&mut BtfTracePoint>::try_from(&mut *program)
+                .and_then(|program| program.load(tracepoint, btf)),
         };
         loaded.map_err(refused(name))?;
         reports.push(report(program, name)?);
@@ -172,12 +215,18 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<ProgramReport>, Insta
 }
 
 fn refused(program: &'static str) -> impl Fn(ProgramError) -> InstallError {
-    move |source| InstallError::Program { program, source: Box::new(source) }
+    move |source| InstallError::Program {
+        program,
+        source: Box::new(source),
+    }
 }
 
 fn report(program: &Program, name: &'static str) -> Result<ProgramReport, InstallError> {
     let info = program.info().map_err(refused(name))?;
-    Ok(ProgramReport { name, instructions: info.verified_instruction_count() })
+    Ok(ProgramReport {
+        name,
+        instructions: info.verified_instruction_count(),
+    })
 }
 
 /// Attaches a loaded program and takes its link.
@@ -187,19 +236,30 @@ fn attach(
     parent: std::os::fd::BorrowedFd<'_>,
     name: &'static str,
 ) -> Result<FdLink, InstallError> {
-    let unlinked = |source| InstallError::Link { program: name, source };
+    let unlinked = |source| InstallError::Link {
+        program: name,
+        source,
+    };
     // `Single` is right: links are multiple by nature, and asking for more is EINVAL.
     let mode = CgroupAttachMode::Single;
     match hook {
         Hook::SockCreate => {
             let program = <&mut CgroupSock>::try_from(program).map_err(refused(name))?;
             let id = program.attach(parent, mode).map_err(refused(name))?;
-            program.take_link(id).map_err(refused(name))?.try_into().map_err(unlinked)
+            program
+                .take_link(id)
+                .map_err(refused(name))?
+                .try_into()
+                .map_err(unlinked)
         }
         Hook::SockAddr => {
             let program = <&mut CgroupSockAddr>::try_from(program).map_err(refused(name))?;
             let id = program.attach(parent, mode).map_err(refused(name))?;
-            program.take_link(id).map_err(refused(name))?.try_into().map_err(unlinked)
+            program
+                .take_link(id)
+                .map_err(refused(name))?
+                .try_into()
+                .map_err(unlinked)
         }
         Hook::Tracepoint(_) => {
             let program = <&mut BtfTracePoint>::try_from(program).map_err(refused(name))?;
@@ -210,15 +270,30 @@ fn attach(
 }
 
 fn pin_map(ebpf: &Ebpf, pins: &Pins, name: &'static str) -> Result<(), InstallError> {
-    let map = ebpf.map(name).ok_or(InstallError::Missing { what: "map", name })?;
+    let map = ebpf
+        .map(name)
+        .ok_or(InstallError::Missing { what: "map", name })?;
     let path: PathBuf = pins.map(name);
-    map.pin(&path).map_err(|source| InstallError::Pin { path, source: Box::new(source) })
+    map.pin(&path).map_err(|source| InstallError::Pin {
+        path,
+        source: Box::new(source),
+    })
 }
 
 fn write_meta(ebpf: &mut Ebpf, sandbox_cgroup_level: u32) -> Result<(), InstallError> {
-    let meta = Meta { abi_version: ABI_VERSION, sandbox_cgroup_level, object_sha256: object_sha256() };
-    let map = ebpf.map_mut(META).ok_or(InstallError::Missing { what: "map", name: META })?;
+    let meta = Meta {
+        abi_version: ABI_VERSION,
+        sandbox_cgroup_level,
+        object_sha256: object_sha256(),
+    };
+    let map = ebpf.map_mut(META).ok_or(InstallError::Missing {
+        what: "map",
+        name: META,
+    })?;
     Array::<_, Meta>::try_from(map)
         .and_then(|mut array| array.set(0, meta, 0))
-        .map_err(|source| InstallError::Map { name: META, source: Box::new(source) })
+        .map_err(|source| InstallError::Map {
+            name: META,
+            source: Box::new(source),
+        })
 }

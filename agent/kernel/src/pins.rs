@@ -15,8 +15,8 @@ use crate::{error::OpenError, install::PROGRAMS, object::object_sha256};
 
 /// Names of the maps, as in the object.
 pub(crate) const MAPS: &[&str] = &[
-    "SANDBOX", "PROCESS", "IDENTITY", "ADDRESS", "RULE", "MASK", "COUNTERS", "DENIED", "GRANTED", "FILE_KEY",
-    "SOCKET",
+    "SANDBOX", "PROCESS", "IDENTITY", "ADDRESS", "RULE", "MASK", "COUNTERS", "DENIED", "GRANTED",
+    "FILE_KEY", "SOCKET",
 ];
 /// The map that is pinned last and removed first.
 pub(crate) const META: &str = "META";
@@ -59,7 +59,9 @@ impl Pins {
     /// The pins below `dir`, a folder of a bpf file system.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf() }
+        Self {
+            dir: dir.to_path_buf(),
+        }
     }
 
     /// The folder.
@@ -82,7 +84,10 @@ impl Pins {
 
     pub(crate) fn open_map(&self, name: &str) -> Result<MapData, OpenError> {
         let path = self.map(name);
-        MapData::from_pin(&path).map_err(|source| OpenError::Map { path, source: Box::new(source) })
+        MapData::from_pin(&path).map_err(|source| OpenError::Map {
+            path,
+            source: Box::new(source),
+        })
     }
 
     /// Looks at the folder; changes nothing.
@@ -97,11 +102,15 @@ impl Pins {
             return Ok(PinState::Unfinished);
         }
         let meta = self.meta()?;
-        Ok(if meta.abi_version == ABI_VERSION && meta.object_sha256 == object_sha256() {
-            PinState::Ours
-        } else {
-            PinState::Other { abi_version: meta.abi_version }
-        })
+        Ok(
+            if meta.abi_version == ABI_VERSION && meta.object_sha256 == object_sha256() {
+                PinState::Ours
+            } else {
+                PinState::Other {
+                    abi_version: meta.abi_version,
+                }
+            },
+        )
     }
 
     /// What the daemon that made the pins wrote about them.
@@ -113,7 +122,10 @@ impl Pins {
         Map::from_map_data(data)
             .and_then(Array::<_, Meta>::try_from)
             .and_then(|meta| meta.get(&0, 0))
-            .map_err(|source| OpenError::Map { path: self.map(META), source: Box::new(source) })
+            .map_err(|source| OpenError::Map {
+                path: self.map(META),
+                source: Box::new(source),
+            })
     }
 
     /// Removes every pin, `META` first: what is left after a crash in between is [`PinState::Unfinished`].
@@ -130,16 +142,23 @@ impl Pins {
         match fs::remove_dir(&self.dir) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(OpenError::File { path: self.dir.clone(), source }),
+            Err(source) => Err(OpenError::File {
+                path: self.dir.clone(),
+                source,
+            }),
         }
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, OpenError> {
-        let failed = |source| OpenError::File { path: self.dir.clone(), source };
+        let failed = |source| OpenError::File {
+            path: self.dir.clone(),
+            source,
+        };
         match fs::read_dir(&self.dir) {
-            Ok(entries) => {
-                entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>().map_err(failed)
-            }
+            Ok(entries) => entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<io::Result<_>>()
+                .map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(failed(source)),
         }
@@ -153,12 +172,20 @@ impl Pins {
             .iter()
             .map(|program| {
                 let link = PinnedLink::from_pin(self.link(program.name)).ok();
-                let info = link.and_then(|link| aya::programs::links::FdLink::from(link).info().ok());
+                let info =
+                    link.and_then(|link| aya::programs::links::FdLink::from(link).info().ok());
                 let program_id = info.map(|info| info.program_id());
                 let instructions = program_id.and_then(|id| {
-                    programs.iter().find(|loaded| loaded.id() == id).and_then(|loaded| loaded.verified_instruction_count())
+                    programs
+                        .iter()
+                        .find(|loaded| loaded.id() == id)
+                        .and_then(|loaded| loaded.verified_instruction_count())
                 });
-                HookStatus { name: program.name, program_id, instructions }
+                HookStatus {
+                    name: program.name,
+                    program_id,
+                    instructions,
+                }
             })
             .collect()
     }

@@ -30,18 +30,29 @@ pub struct Kernel {
 fn open_hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>, OpenError> {
     Map::from_map_data(pins.open_map(name)?)
         .and_then(HashMap::try_from)
-        .map_err(|source| OpenError::Map { path: pins.map(name), source: Box::new(source) })
+        .map_err(|source| OpenError::Map {
+            path: pins.map(name),
+            source: Box::new(source),
+        })
 }
 
 fn failed(what: &'static str, map: &'static str) -> impl Fn(MapError) -> TableError {
-    move |source| TableError { what, map, source: Box::new(source) }
+    move |source| TableError {
+        what,
+        map,
+        source: Box::new(source),
+    }
 }
 
 /// Removing what is not there is done already.
 fn absent_is_done(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -54,7 +65,10 @@ impl Kernel {
     pub fn open(pins: &Pins) -> Result<Self, OpenError> {
         let address = Map::from_map_data(pins.open_map("ADDRESS")?)
             .and_then(LpmTrie::try_from)
-            .map_err(|source| OpenError::Map { path: pins.map("ADDRESS"), source: Box::new(source) })?;
+            .map_err(|source| OpenError::Map {
+                path: pins.map("ADDRESS"),
+                source: Box::new(source),
+            })?;
         Ok(Self {
             sandbox: open_hash(pins, "SANDBOX")?,
             identity: open_hash(pins, "IDENTITY")?,
@@ -80,10 +94,14 @@ impl Kernel {
     fn try_write_policy(&mut self, image: &MapImage) -> Result<(), TableError> {
         for (prefix_bits, key, class) in &image.addresses {
             let key = Key::new(AddressKey::FIXED_BITS + prefix_bits, *key);
-            self.address.insert(&key, class, 0).map_err(failed("write", "ADDRESS"))?;
+            self.address
+                .insert(&key, class, 0)
+                .map_err(failed("write", "ADDRESS"))?;
         }
         for (key, grants) in &image.rules {
-            self.rule.insert(key, grants, 0).map_err(failed("write", "RULE"))?;
+            self.rule
+                .insert(key, grants, 0)
+                .map_err(failed("write", "RULE"))?;
         }
         Ok(())
     }
@@ -92,12 +110,19 @@ impl Kernel {
     ///
     /// # Errors
     /// [`TableError`]; then the identity has no grants under this policy.
-    pub fn set_mask(&mut self, policy_id: u32, file_id: u32, grants: &GrantMask) -> Result<(), TableError> {
+    pub fn set_mask(
+        &mut self,
+        policy_id: u32,
+        file_id: u32,
+        grants: &GrantMask,
+    ) -> Result<(), TableError> {
         let key = MaskKey { policy_id, file_id };
         if grants.is_empty() {
             return absent_is_done(self.mask.remove(&key)).map_err(failed("write", "MASK"));
         }
-        self.mask.insert(key, grants, 0).map_err(failed("write", "MASK"))
+        self.mask
+            .insert(key, grants, 0)
+            .map_err(failed("write", "MASK"))
     }
 
     /// Removes the rules and masks of the policies that `dead` names. No sandbox may be under one.
@@ -117,15 +142,30 @@ impl Kernel {
     }
 
     fn remove_where(&mut self, dead: &dyn Fn(u32) -> bool) -> Result<(), TableError> {
-        let keys: Vec<_> = self.address.keys().filter_map(Result::ok).filter(|key| dead(key.data().policy_id)).collect();
+        let keys: Vec<_> = self
+            .address
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| dead(key.data().policy_id))
+            .collect();
         for key in keys {
             absent_is_done(self.address.remove(&key)).map_err(failed("clear", "ADDRESS"))?;
         }
-        let keys: Vec<_> = self.rule.keys().filter_map(Result::ok).filter(|key| dead(key.policy_id)).collect();
+        let keys: Vec<_> = self
+            .rule
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| dead(key.policy_id))
+            .collect();
         for key in keys {
             absent_is_done(self.rule.remove(&key)).map_err(failed("clear", "RULE"))?;
         }
-        let keys: Vec<_> = self.mask.keys().filter_map(Result::ok).filter(|key| dead(key.policy_id)).collect();
+        let keys: Vec<_> = self
+            .mask
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| dead(key.policy_id))
+            .collect();
         for key in keys {
             absent_is_done(self.mask.remove(&key)).map_err(failed("clear", "MASK"))?;
         }
@@ -137,7 +177,9 @@ impl Kernel {
     /// # Errors
     /// [`TableError`]; then the value before stays.
     pub fn set_sandbox(&mut self, cgroup_id: u64, value: SandboxValue) -> Result<(), TableError> {
-        self.sandbox.insert(cgroup_id, value, 0).map_err(failed("write", "SANDBOX"))
+        self.sandbox
+            .insert(cgroup_id, value, 0)
+            .map_err(failed("write", "SANDBOX"))
     }
 
     /// Every sandbox that the kernel knows, with the id of its cgroup.
@@ -151,7 +193,9 @@ impl Kernel {
     /// # Errors
     /// [`TableError`].
     pub fn start_counters(&mut self, sandbox_id: u32) -> Result<(), TableError> {
-        self.counters.insert(sandbox_id, Counters::ZERO, 0).map_err(failed("write", "COUNTERS"))
+        self.counters
+            .insert(sandbox_id, Counters::ZERO, 0)
+            .map_err(failed("write", "COUNTERS"))
     }
 
     /// The totals of a sandbox; zero where there are none.
@@ -173,8 +217,14 @@ impl Kernel {
     ///
     /// # Errors
     /// [`TableError`]; then the file has no identity.
-    pub fn insert_identity(&mut self, key: &FileKey, value: &IdentityValue) -> Result<(), TableError> {
-        self.identity.insert(key, value, 0).map_err(failed("write", "IDENTITY"))
+    pub fn insert_identity(
+        &mut self,
+        key: &FileKey,
+        value: &IdentityValue,
+    ) -> Result<(), TableError> {
+        self.identity
+            .insert(key, value, 0)
+            .map_err(failed("write", "IDENTITY"))
     }
 
     /// Every identity that is published.

@@ -17,10 +17,18 @@ pub(super) type Body = BoxBody<Bytes, Infallible>;
 /// An answer of JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
-        Ok(bytes) => with_type(status, "application/json", Full::new(Bytes::from(bytes)).boxed()),
+        Ok(bytes) => with_type(
+            status,
+            "application/json",
+            Full::new(Bytes::from(bytes)).boxed(),
+        ),
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
-            with_type(StatusCode::INTERNAL_SERVER_ERROR, "application/json", empty())
+            with_type(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "application/json",
+                empty(),
+            )
         }
     }
 }
@@ -35,13 +43,20 @@ pub(super) fn events(lines: Pin<Box<dyn Stream<Item = String> + Send + Sync>>) -
     use futures_util::StreamExt as _;
 
     // A record is one line of JSON, so it needs no splitting into several `data:` fields.
-    let frames = lines.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(format!("data: {line}\n\n")))));
-    with_type(StatusCode::OK, "text/event-stream", BodyExt::boxed(StreamBody::new(frames)))
+    let frames = lines
+        .map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(format!("data: {line}\n\n")))));
+    with_type(
+        StatusCode::OK,
+        "text/event-stream",
+        BodyExt::boxed(StreamBody::new(frames)),
+    )
 }
 
 fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

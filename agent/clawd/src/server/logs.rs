@@ -21,24 +21,41 @@ struct State {
 }
 
 /// Answers with the last lines, then (`follow`) with each new one.
-pub(super) async fn logs(shared: &Arc<Shared>, query: LogQuery) -> Result<Response<Body>, ApiError> {
+pub(super) async fn logs(
+    shared: &Arc<Shared>,
+    query: LogQuery,
+) -> Result<Response<Body>, ApiError> {
     // Subscribed before the file is read, so that no line falls between.
     let live = query.follow.then(|| shared.audit.follow());
     let path = shared.audit.path().to_path_buf();
     let sandbox = query.sandbox.map(String::from);
     let filter = sandbox.clone();
-    let tail = tokio::task::spawn_blocking(move || clawd_audit::tail(&path, query.last, filter.as_deref()))
-        .await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map_err(|error| ApiError::new(ExitCode::Failed, format!("cannot read the audit log: {error}")))?;
+    let tail = tokio::task::spawn_blocking(move || {
+        clawd_audit::tail(&path, query.last, filter.as_deref())
+    })
+    .await
+    .map_err(std::io::Error::other)
+    .flatten()
+    .map_err(|error| {
+        ApiError::new(
+            ExitCode::Failed,
+            format!("cannot read the audit log: {error}"),
+        )
+    })?;
     let last_seq = tail.lines.last().and_then(|line| seq_of(line)).unwrap_or(0);
-    let state = State { past: tail.lines.into(), last_seq, live, sandbox };
+    let state = State {
+        past: tail.lines.into(),
+        last_seq,
+        live,
+        sandbox,
+    };
     Ok(events(Box::pin(stream::unfold(state, next))))
 }
 
 fn seq_of(line: &str) -> Option<u64> {
-    clawd_audit::tail::read_line(line.as_bytes()).ok().map(|record| record.seq)
+    clawd_audit::tail::read_line(line.as_bytes())
+        .ok()
+        .map(|record| record.seq)
 }
 
 async fn next(mut state: State) -> Option<(String, State)> {

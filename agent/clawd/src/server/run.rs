@@ -34,9 +34,15 @@ pub(super) async fn run(
     mut request: Request<Incoming>,
     peer: Peer,
 ) -> Result<Response<Body>, ApiError> {
-    let upgrade = request.headers().get(UPGRADE).is_some_and(|protocol| protocol.as_bytes() == UPGRADE_PROTOCOL.as_bytes());
+    let upgrade = request
+        .headers()
+        .get(UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes() == UPGRADE_PROTOCOL.as_bytes());
     if !upgrade {
-        return Err(ApiError::new(ExitCode::Usage, format!("expected `Upgrade: {UPGRADE_PROTOCOL}`")));
+        return Err(ApiError::new(
+            ExitCode::Usage,
+            format!("expected `Upgrade: {UPGRADE_PROTOCOL}`"),
+        ));
     }
     let upgraded = hyper::upgrade::on(&mut request);
     let run: RunRequest = super::read_json(request).await?;
@@ -46,8 +52,12 @@ pub(super) async fn run(
     tokio::spawn(converse(shared, upgraded, planned, reserved));
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(UPGRADE_PROTOCOL));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static(UPGRADE_PROTOCOL));
     Ok(response)
 }
 
@@ -98,12 +108,15 @@ async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reser
             (launched, reserved)
         }
     };
-    let Ok((launched, reserved)) = tokio::task::spawn_blocking(work).await else { return };
+    let Ok((launched, reserved)) = tokio::task::spawn_blocking(work).await else {
+        return;
+    };
     let (reader, mut writer) = stream.into_split();
     let event = match &launched {
-        Ok(launched) => {
-            RunEvent::Started { sandbox: name.clone(), pid: launched.live.state().init_pid }
-        }
+        Ok(launched) => RunEvent::Started {
+            sandbox: name.clone(),
+            pid: launched.live.state().init_pid,
+        },
         Err(error) => failed(error),
     };
     let Ok(Launched { live, pidfd }) = launched else {
@@ -119,10 +132,16 @@ async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reser
 }
 
 fn failed(error: &LaunchError) -> RunEvent {
-    RunEvent::Failed { exit_code: error.exit_code(), message: error.explain() }
+    RunEvent::Failed {
+        exit_code: error.exit_code(),
+        message: error.explain(),
+    }
 }
 
-async fn tell(writer: &mut tokio::net::unix::OwnedWriteHalf, event: &RunEvent) -> std::io::Result<()> {
+async fn tell(
+    writer: &mut tokio::net::unix::OwnedWriteHalf,
+    event: &RunEvent,
+) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
     writer.write_all(&line).await
@@ -132,14 +151,22 @@ async fn tell(writer: &mut tokio::net::unix::OwnedWriteHalf, event: &RunEvent) -
 async fn receive(stream: &UnixStream) -> std::io::Result<Descriptors> {
     let mut byte = [0_u8; 1];
     let (_, fds) = stream
-        .async_io(Interest::READABLE, || clawd_sys::passing::recv_with_fds(stream, &mut byte, DESCRIPTORS))
+        .async_io(Interest::READABLE, || {
+            clawd_sys::passing::recv_with_fds(stream, &mut byte, DESCRIPTORS)
+        })
         .await?;
     let wrong = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     if byte != [DESCRIPTORS_BYTE] {
         return Err(wrong());
     }
-    let [stdin, stdout, stderr, status]: [OwnedFd; DESCRIPTORS] = fds.try_into().map_err(|_other_count| wrong())?;
-    Ok(Descriptors { stdin, stdout, stderr, status })
+    let [stdin, stdout, stderr, status]: [OwnedFd; DESCRIPTORS] =
+        fds.try_into().map_err(|_other_count| wrong())?;
+    Ok(Descriptors {
+        stdin,
+        stdout,
+        stderr,
+        status,
+    })
 }
 
 /// Forwards signals; when the caller hangs up, its sandbox ends.
@@ -153,12 +180,16 @@ async fn listen(shared: &Arc<Shared>, live: &Arc<Live>, reader: OwnedReadHalf) {
             _ => break,
         }
         match serde_json::from_slice(&line) {
-            Ok(ClientMessage::Signal { signal }) if FORWARDED_SIGNALS.contains(&signal) => forward(live, signal),
+            Ok(ClientMessage::Signal { signal }) if FORWARDED_SIGNALS.contains(&signal) => {
+                forward(live, signal)
+            }
             _ => break,
         }
     }
     let name = live.state().name.clone();
-    if shared.find(&name).is_ok_and(|found| Arc::ptr_eq(&found, live))
+    if shared
+        .find(&name)
+        .is_ok_and(|found| Arc::ptr_eq(&found, live))
         && let Err(error) = stop::stop(shared, &name).await
     {
         tracing::debug!(sandbox = %name, error = error.error.message, "a sandbox had ended before its caller hung up");
@@ -167,7 +198,9 @@ async fn listen(shared: &Arc<Shared>, live: &Arc<Live>, reader: OwnedReadHalf) {
 
 /// Signals the sandbox's first process, which hands it to the command.
 fn forward(live: &Live, signal: i32) {
-    let pid = i32::try_from(live.state().init_pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(live.state().init_pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     let signal = rustix::process::Signal::from_named_raw(signal);
     if let (Some(pid), Some(signal)) = (pid, signal)
         && let Err(error) = rustix::process::kill_process(pid, signal)
