@@ -123,33 +123,4 @@ fn wrong_table(error: seccompiler::BackendError) -> Failed {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::{compile, deny};
-    use crate::spec::Profile;
-
-    #[test]
-    fn profiles_compile_and_fit_the_kernel() {
-        for profile in [Profile::Default, Profile::Strict] {
-            let filters = compile(profile).expect("compiles");
-            assert_eq!(filters.count(), 3);
-            assert!(filters.0.iter().all(|program| program.len() < 4096));
-        }
-    }
-
-    #[test]
-    fn deny_list_names_each_call_once_and_says_why() {
-        for profile in [Profile::Default, Profile::Strict] {
-            let list = deny::list(profile);
-            let numbers: BTreeSet<_> = list.iter().map(|deny| deny.number).collect();
-            let names: BTreeSet<_> = list.iter().map(|deny| deny.name).collect();
-            assert_eq!((numbers.len(), names.len()), (list.len(), list.len()));
-            assert!(list.iter().all(|deny| !deny.why.is_empty()));
-            assert!(
-                list.iter()
-                    .all(|deny| deny.when.iter().all(|all| !all.is_empty()))
-            );
-        }
-    }
-}
+mod tests;

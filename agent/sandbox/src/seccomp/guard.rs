@@ -7,9 +7,9 @@ use seccompiler::{BpfProgram, sock_filter};
 const NEWEST_JUDGED: u32 = 469;
 
 #[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
+pub(super) const AUDIT_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
+pub(super) const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 /// Set in the number of an x32 call; other architectures have nothing there.
 const X32_BIT: u32 = 0x4000_0000;
@@ -57,45 +57,25 @@ const fn step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        AT_ARCH, AUDIT_ARCH, JUMP_EQUAL, JUMP_GREATER, JUMP_SET, LOAD_WORD, NEWEST_JUDGED, RETURN,
-        X32_BIT, program,
-    };
-
-    /// Runs the program as the kernel does.
-    fn verdict(arch: u32, number: u32) -> u32 {
-        let program = program();
-        let (mut at, mut word) = (0, 0);
-        loop {
-            let step = &program[at];
-            let jump = |hit: bool| usize::from(if hit { step.jt } else { step.jf });
-            at += 1 + match step.code {
-                LOAD_WORD => {
-                    word = if step.k == AT_ARCH { arch } else { number };
-                    0
-                }
-                JUMP_EQUAL => jump(word == step.k),
-                JUMP_GREATER => jump(word > step.k),
-                JUMP_SET => jump(word & step.k != 0),
-                RETURN => return step.k,
-                other => panic!("opcode {other}"),
-            };
-        }
-    }
+    use super::{AUDIT_ARCH, NEWEST_JUDGED, X32_BIT, program};
+    use crate::seccomp::tests::{ALLOW, KILL, errno, run};
 
     #[test]
     fn guard_kills_foreign_tables_and_hides_what_is_too_new() {
-        let hidden = libc::SECCOMP_RET_ERRNO | 38;
         for (arch, number, want) in [
-            (AUDIT_ARCH, 0, libc::SECCOMP_RET_ALLOW),
-            (AUDIT_ARCH, NEWEST_JUDGED, libc::SECCOMP_RET_ALLOW),
-            (AUDIT_ARCH, NEWEST_JUDGED + 1, hidden),
-            (AUDIT_ARCH, u32::MAX, hidden),
-            (AUDIT_ARCH, X32_BIT, libc::SECCOMP_RET_KILL_PROCESS),
-            (AUDIT_ARCH, X32_BIT | 512, libc::SECCOMP_RET_KILL_PROCESS),
-            (0x4000_0003, 0, libc::SECCOMP_RET_KILL_PROCESS),
+            (AUDIT_ARCH, 0, ALLOW),
+            (AUDIT_ARCH, NEWEST_JUDGED, ALLOW),
+            (AUDIT_ARCH, NEWEST_JUDGED + 1, errno(libc::ENOSYS)),
+            (AUDIT_ARCH, u32::MAX, errno(libc::ENOSYS)),
+            (AUDIT_ARCH, X32_BIT, KILL),
+            (AUDIT_ARCH, X32_BIT | 512, KILL),
+            (0x4000_0003, 0, KILL),
         ] {
-            assert_eq!(verdict(arch, number), want, "{arch:#x} {number:#x}");
+            assert_eq!(
+                run(&program(), arch, number, [0; 6]),
+                want,
+                "{arch:#x} {number:#x}"
+            );
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) const ALL: &[super::Case] = &[
         life::daemon_death,
     ),
     ("program_that_is_no_init_is_an_error", life::no_init),
+    ("stream_ends_when_the_command_closes_it", life::stream_end),
     ("true_exits_zero_with_all_layers_in_force", all_layers),
     ("exit_codes_and_signals_reach_the_caller", exit_codes),
     (

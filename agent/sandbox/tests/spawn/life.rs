@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::fd::AsFd,
     path::Path,
     process::{Command, ExitCode, Stdio},
@@ -53,6 +53,21 @@ pub(crate) fn daemon_death() {
         }
         assert_eq!(!cgroup.is_empty(), survives, "{when}: init {pid}");
     }
+}
+
+pub(crate) fn stream_end() {
+    let cgroup = Cgroup::new();
+    let begin = Instant::now();
+    let spec = spec(&["sh", "-c", "exec sleep 5 >&- 2>&-"]);
+    let (running, mut pipes) = start(&spec, &cgroup).expect("starts");
+    let mut rest = Vec::new();
+    pipes.stdout.read_to_end(&mut rest).expect("read");
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "pid 1 holds the command's stream"
+    );
+    pidfd_send_signal(&running.pidfd, Signal::TERM).expect("signal");
+    assert_eq!(finish(running, pipes).status, "signal 15\n");
 }
 
 pub(crate) fn no_init() {

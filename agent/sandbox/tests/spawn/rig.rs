@@ -112,7 +112,7 @@ pub(crate) struct Outcome {
 /// Our ends of a sandbox's pipes.
 pub(crate) struct Pipes {
     pub(crate) stdin: std::io::PipeWriter,
-    stdout: std::io::PipeReader,
+    pub(crate) stdout: std::io::PipeReader,
     stderr: std::io::PipeReader,
     status: std::io::PipeReader,
 }
