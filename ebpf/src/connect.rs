@@ -107,7 +107,7 @@ fn verdict(ctx: &SockAddrContext, event: &mut Event) -> Verdict {
         return Verdict::deny(Reason::ForeignSocket);
     }
     // SAFETY: the value is only read; an update replaces the element.
-    let Some(executes) = (unsafe { PROCESS.get(&process) }) else {
+    let Some(executes) = (unsafe { PROCESS.get(process) }) else {
         return Verdict::deny(Reason::NoProcessRecord);
     };
     event.file = executes.file;

@@ -27,18 +27,18 @@ pub enum Count {
 /// Raises a total of a sandbox; a sandbox without totals (0 is none) is not counted.
 #[inline(always)]
 pub fn count(sandbox_id: u32, what: Count) {
-    let Some(counters) = COUNTERS.get_ptr_mut(&sandbox_id) else {
+    let Some(counters) = COUNTERS.get_ptr_mut(sandbox_id) else {
         return;
     };
     let counters: *mut Counters = counters;
-    // SAFETY: the map's value, aligned and live for this run of the program (RCU).
-    let total = unsafe {
-        match what {
-            Count::Allowed => &raw mut (*counters).allowed,
-            Count::Denied => &raw mut (*counters).denied,
-            Count::EventLost => &raw mut (*counters).events_lost,
-            Count::ProcessUnrecorded => &raw mut (*counters).processes_unrecorded,
-        }
+    // SAFETY: the map's value, aligned and live for this run of the program (RCU); nobody holds a
+    // shared reference, and other processors change it by the same atomic additions only.
+    let counters = unsafe { &mut *counters };
+    let total: *mut u64 = match what {
+        Count::Allowed => &raw mut counters.allowed,
+        Count::Denied => &raw mut counters.denied,
+        Count::EventLost => &raw mut counters.events_lost,
+        Count::ProcessUnrecorded => &raw mut counters.processes_unrecorded,
     };
     // SAFETY: `total` points into that value, aligned; every access to it is atomic. (On this target
     // `AtomicU64` has loads and stores only.)

@@ -17,11 +17,9 @@ const EBADF: i32 = 9;
 /// Arguments: descriptor number, slot of `FILE_KEY` for the answer. Returns 0, or a negative errno.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn file_key(ctx: RawTracePointContext) -> i32 {
+    let args: *const [u64; 2] = ctx.as_ptr().cast();
     // SAFETY: the context has two arguments; the kernel refuses to run the program with fewer.
-    let (fd, slot) = unsafe {
-        let args: *const u64 = ctx.as_ptr().cast();
-        (*args, *args.add(1))
-    };
+    let [fd, slot] = unsafe { *args };
     match answer(fd, slot as u32) {
         Ok(()) => 0,
         Err(errno) => errno,

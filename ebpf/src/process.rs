@@ -31,7 +31,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         .and_then(file_key)
         .unwrap_or(FileKey::ZERO);
     // SAFETY: the value is only read; the gate adds entries and never changes one in place.
-    let (file_id, reason) = match unsafe { IDENTITY.get(&file) } {
+    let (file_id, reason) = match unsafe { IDENTITY.get(file) } {
         Some(identity) => (identity.file_id, Reason::Identified),
         None => (0, Reason::NotHashed),
     };
@@ -80,7 +80,7 @@ fn fork(child: u64) -> Result<(), i32> {
     let start_boottime_ns = member(child, o.task_start_boottime)?;
     let (process, _tid) = current_process()?;
     // SAFETY: the value is only read, and copied before it is stored again.
-    if let Some(parent) = unsafe { PROCESS.get(&process) } {
+    if let Some(parent) = unsafe { PROCESS.get(process) } {
         store(
             ProcessKey {
                 tgid,
@@ -109,7 +109,7 @@ fn exit(task: u64) -> Result<(), i32> {
     let signal: u64 = member(task, o.task_signal)?;
     if member::<u32>(signal, o.signal_live)? == 0 {
         let (process, _tid) = current_process()?;
-        let _absent = PROCESS.remove(&process);
+        let _absent = PROCESS.remove(process);
     }
     Ok(())
 }
@@ -118,8 +118,8 @@ fn exit(task: u64) -> Result<(), i32> {
 /// else must not keep what it was granted before.
 #[inline(always)]
 fn store(process: ProcessKey, value: ProcessValue) {
-    if PROCESS.insert(&process, &value, 0).is_err() {
-        let _absent = PROCESS.remove(&process);
+    if PROCESS.insert(process, value, 0).is_err() {
+        let _absent = PROCESS.remove(process);
         emit::count(value.sandbox_id, Count::ProcessUnrecorded);
     }
 }

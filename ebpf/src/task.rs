@@ -22,7 +22,7 @@ pub fn current_sandbox() -> Option<&'static SandboxValue> {
     // SAFETY: takes any level; answers 0 where the task has no such ancestor.
     let cgroup_id = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
     // SAFETY: the value is only read; an update replaces the element and frees it after RCU.
-    unsafe { SANDBOX.get(&cgroup_id) }
+    unsafe { SANDBOX.get(cgroup_id) }
 }
 
 /// The current process and thread.
