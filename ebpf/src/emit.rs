@@ -1,6 +1,9 @@
 //! Events and exact totals.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    mem::offset_of,
+};
 
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_boot_ns, maps::RingBuf};
 use clawd_common::{
@@ -30,16 +33,14 @@ pub fn count(sandbox_id: u32, what: Count) {
     let Some(counters) = COUNTERS.get_ptr_mut(sandbox_id) else {
         return;
     };
-    let counters: *mut Counters = counters;
-    // SAFETY: the map's value, aligned and live for this run of the program (RCU); nobody holds a
-    // shared reference, and other processors change it by the same atomic additions only.
-    let counters = unsafe { &mut *counters };
-    let total: *mut u64 = match what {
-        Count::Allowed => &raw mut counters.allowed,
-        Count::Denied => &raw mut counters.denied,
-        Count::EventLost => &raw mut counters.events_lost,
-        Count::ProcessUnrecorded => &raw mut counters.processes_unrecorded,
+    let offset_bytes = match what {
+        Count::Allowed => offset_of!(Counters, allowed),
+        Count::Denied => offset_of!(Counters, denied),
+        Count::EventLost => offset_of!(Counters, events_lost),
+        Count::ProcessUnrecorded => offset_of!(Counters, processes_unrecorded),
     };
+    // SAFETY: the offset of a `u64` inside the map's value.
+    let total: *mut u64 = unsafe { counters.byte_add(offset_bytes) }.cast();
     // SAFETY: `total` points into that value, aligned; every access to it is atomic. (On this target
     // `AtomicU64` has loads and stores only.)
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(total, 1) };

@@ -55,7 +55,7 @@ impl Prober {
             output,
         };
         let ready = prober.line().context("the sandbox does not start")?;
-        anyhow::ensure!(ready == Value::from("ready"), "the prober said {ready}");
+        anyhow::ensure!(ready == "ready", "the prober said {ready}");
         Ok(prober)
     }
 
