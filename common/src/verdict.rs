@@ -114,6 +114,8 @@ reasons! {
     Deadline = 23, "no_identity_deadline";
     /// The table of identities is full.
     TableFull = 24, "no_identity_table_full";
+    /// clawd's own first process of a sandbox; it never has grants.
+    SandboxInit = 25, "sandbox_init";
 }
 
 /// The outcome of a decision.

@@ -117,10 +117,12 @@ fn assemble(
     let audit = Audit::open(&config.state_dir)?;
     let ids = Ids::open(&config.state_dir)?;
     let states = StateDir::open(&config.state_dir).context("cannot open the sandboxes' states")?;
+    let executable = File::open("/proc/self/exe").context("cannot open clawd's own program")?;
     let registry = Arc::new(Registry::new(
         Kernel::open(&pins)?,
         ids,
         FileKeyReader::open(&pins, REGISTRY_SLOT)?,
+        &executable,
     ));
     let mut workers: Vec<Box<dyn Keys>> = Vec::new();
     for worker in 0..WORKERS {
@@ -131,7 +133,6 @@ fn assemble(
     }
     let gate = Gate::start(Arc::clone(&registry) as _, workers)?;
     let rings = Rings::open(&pins)?;
-    let executable = File::open("/proc/self/exe").context("cannot open clawd's own program")?;
     let (flush, asked) = mpsc::channel(64);
     let parts = Parts {
         config,

@@ -3,6 +3,8 @@
 //! The one lock of the daemon's decisions. The exec gate takes it while a program waits, so nothing
 //! under it blocks but writes to the kernel's maps.
 
+mod seen;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs::File,
@@ -14,13 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clawd_audit::{Digest, Names};
+use clawd_audit::Digest;
 use clawd_common::{
     decide::GrantMask,
     record::{Counters, FileKey, IDENTITY_PATH_BYTES, IdentityValue, SandboxValue},
     verdict::Reason,
 };
-use clawd_identity::{Identified, Identities, Keys, Outcome, Seen, identify};
+use clawd_identity::{Identified, Identities as _, Keys, identify};
 use clawd_kernel::{FileKeyReader, Kernel, TableError};
 use clawd_policy::{BinaryMatcher, MapImage, Policy};
 
@@ -52,6 +54,8 @@ pub(crate) enum RegistryError {
 struct LivePolicy {
     generation: u64,
     grants: Vec<Grant>,
+    /// What is in the tables; `None` for a policy of a daemon before.
+    image: Option<MapImage>,
 }
 
 struct Inner {
@@ -75,11 +79,13 @@ pub(crate) struct Registry {
     inner: Mutex<Inner>,
     /// For files of policies; the gate's workers have readers of their own.
     keys: Mutex<FileKeyReader>,
+    /// clawd's own file, which is the first thing every sandbox executes.
+    own_program: Option<(FileKey, String)>,
 }
 
 impl Registry {
     /// Starts with the identities that the kernel has.
-    pub(crate) fn new(kernel: Kernel, ids: Ids, keys: FileKeyReader) -> Self {
+    pub(crate) fn new(kernel: Kernel, ids: Ids, mut keys: FileKeyReader, own: &File) -> Self {
         let (mut files, mut published, mut hashes) =
             (HashMap::new(), HashMap::new(), HashMap::new());
         for (key, value) in kernel.identities() {
@@ -99,9 +105,15 @@ impl Registry {
             retired_policies: VecDeque::new(),
             retired_sandboxes: VecDeque::new(),
         };
+        let own_path = std::env::current_exe().unwrap_or_default();
+        let own_program = keys
+            .read(own.as_fd())
+            .ok()
+            .map(|key| (key, own_path.to_string_lossy().into_owned()));
         Self {
             inner: Mutex::new(inner),
             keys: Mutex::new(keys),
+            own_program,
         }
     }
 
@@ -125,6 +137,7 @@ impl Registry {
         let live = LivePolicy {
             generation: policy.generation,
             grants: policy.grants.clone(),
+            image: None,
         };
         inner
             .sandboxes
@@ -196,13 +209,15 @@ impl Registry {
             if !mask.is_empty()
                 && let Err(error) = inner.kernel.set_mask(policy_id, file_id, &mask)
             {
-                inner.kernel.remove_policies(&HashSet::from([policy_id]))?;
+                let file_ids = inner.files.keys().copied().collect::<Vec<_>>();
+                inner.kernel.remove_policy(&image, file_ids.into_iter())?;
                 return Err(error.into());
             }
         }
         let live = LivePolicy {
             generation,
             grants: grants.to_vec(),
+            image: Some(image),
         };
         inner.policies.insert(policy_id, live);
         Ok(policy_id)
@@ -227,14 +242,19 @@ impl Registry {
     /// Removes a policy that no program can be reading.
     pub(crate) fn forget_policy(&self, policy_id: u32) {
         let mut inner = self.inner();
-        if let Some(policy) = inner.policies.remove(&policy_id) {
-            inner.retired_policies.push_back((policy_id, policy));
-            if inner.retired_policies.len() > RETIRED_MAX {
-                inner.retired_policies.pop_front();
-            }
-        }
-        if let Err(error) = inner.kernel.remove_policies(&HashSet::from([policy_id])) {
+        let Some(policy) = inner.policies.remove(&policy_id) else {
+            return;
+        };
+        if let Err(error) = inner.remove_from_tables(&policy) {
             tracing::warn!(%error, policy_id, "the rules of a policy stay in the tables");
+        }
+        let policy = LivePolicy {
+            image: None,
+            ..policy
+        };
+        inner.retired_policies.push_back((policy_id, policy));
+        if inner.retired_policies.len() > RETIRED_MAX {
+            inner.retired_policies.pop_front();
         }
     }
 
@@ -311,115 +331,6 @@ fn identity(file_id: u32, sha256: [u8; 32], path: &Path) -> IdentityValue {
         value.path_len_bytes = u32::try_from(bytes.len()).unwrap_or(0);
     }
     value
-}
-
-impl Inner {
-    /// A policy that is in force or was lately.
-    fn policy(&self, policy_id: u32) -> Option<&LivePolicy> {
-        let retired = || {
-            self.retired_policies
-                .iter()
-                .find(|(id, _)| *id == policy_id)
-                .map(|(_, policy)| policy)
-        };
-        self.policies.get(&policy_id).or_else(retired)
-    }
-
-    /// Publishes an identity: its masks first, so that at its first exec it has all its grants.
-    fn publish(&mut self, found: &Identified, path: &Path) -> Result<(), RegistryError> {
-        if self.published.contains_key(&found.key) {
-            return Ok(());
-        }
-        let file_id = self.ids.file()?;
-        let masks: Vec<(u32, GrantMask)> = self
-            .policies
-            .iter()
-            .map(|(policy_id, policy)| (*policy_id, mask(&policy.grants, &found.sha256)))
-            .filter(|(_, mask)| !mask.is_empty())
-            .collect();
-        for (policy_id, mask) in masks {
-            self.kernel.set_mask(policy_id, file_id, &mask)?;
-        }
-        self.kernel
-            .insert_identity(&found.key, &identity(file_id, found.sha256, path))?;
-        self.files
-            .insert(file_id, (path.to_path_buf(), found.sha256));
-        self.published.insert(found.key, file_id);
-        remember(&mut self.hashes, HASHES_MAX, found.key, found.sha256);
-        Ok(())
-    }
-}
-
-impl Identities for Registry {
-    fn known(&self, key: &FileKey) -> Option<[u8; 32]> {
-        self.inner().hashes.get(key).copied()
-    }
-
-    fn seen(&self, seen: Seen) {
-        let mut inner = self.inner();
-        let reason = match seen.outcome {
-            Outcome::Identified(found) => match inner.publish(&found, &seen.path) {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::error!(path = %seen.path.display(), %error, "a program has no identity");
-                    remember(
-                        &mut inner.unidentified,
-                        UNIDENTIFIED_MAX,
-                        found.key,
-                        (seen.path, Reason::TableFull),
-                    );
-                    return;
-                }
-            },
-            Outcome::NoIdentity(reason) => reason,
-        };
-        tracing::debug!(sandbox_id = seen.sandbox_id, path = %seen.path.display(), reason = reason.name(), "no identity");
-        if let Some(key) = seen.key {
-            remember(
-                &mut inner.unidentified,
-                UNIDENTIFIED_MAX,
-                key,
-                (seen.path, reason),
-            );
-        }
-    }
-}
-
-impl Names for Registry {
-    fn sandbox(&self, id: u32) -> Option<String> {
-        self.inner().sandboxes.get(&id).cloned()
-    }
-
-    fn generation(&self, policy_id: u32) -> Option<u64> {
-        self.inner()
-            .policy(policy_id)
-            .map(|policy| policy.generation)
-    }
-
-    fn grant(&self, policy_id: u32, grant_index: u32) -> Option<String> {
-        let inner = self.inner();
-        let policy = inner.policy(policy_id)?;
-        policy
-            .grants
-            .get(usize::try_from(grant_index).ok()?)
-            .map(|grant| grant.label.clone())
-    }
-
-    fn file(&self, file_id: u32) -> Option<(String, [u8; 32])> {
-        let inner = self.inner();
-        inner
-            .files
-            .get(&file_id)
-            .map(|(path, sha256)| (path.to_string_lossy().into_owned(), *sha256))
-    }
-
-    fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)> {
-        let inner = self.inner();
-        inner
-            .unidentified
-            .get(file)
-            .map(|(path, reason)| (path.to_string_lossy().into_owned(), *reason))
-    }
 }
 
 /// A key reader as the gate's workers use it.

@@ -30,6 +30,8 @@ pub(crate) struct Live {
     state: Mutex<SandboxState>,
     /// One push at a time.
     pub(crate) pushing: Mutex<()>,
+    /// True once nothing of it is left.
+    cleared: tokio::sync::watch::Sender<bool>,
 }
 
 impl Live {
@@ -39,6 +41,20 @@ impl Live {
             adopted,
             state: Mutex::new(state),
             pushing: Mutex::new(()),
+            cleared: tokio::sync::watch::Sender::new(false),
+        }
+    }
+
+    /// Waits until nothing of it is left.
+    pub(crate) async fn cleared(&self) {
+        if self
+            .cleared
+            .subscribe()
+            .wait_for(|cleared| *cleared)
+            .await
+            .is_err()
+        {
+            tracing::debug!("a sandbox was dropped before it was cleared away");
         }
     }
 
@@ -226,6 +242,9 @@ impl Shared {
             message: &message,
         });
         self.live_map().remove(&reserved.name);
+        // The name is free before anybody hears of the end.
+        drop(reserved);
+        live.cleared.send_replace(true);
     }
 }
 

@@ -15,7 +15,7 @@ const CLEARED_DEADLINE: Duration = Duration::from_secs(10);
 /// Ends one sandbox; returns when nothing of it is left.
 pub(crate) async fn stop(shared: &Arc<Shared>, name: &SandboxName) -> Result<StopReport, ApiError> {
     let live = shared.find(name)?;
-    stop_live(shared, name, live).await
+    stop_live(name, live).await
 }
 
 /// Ends every sandbox.
@@ -23,7 +23,7 @@ pub(crate) async fn stop_all(shared: &Arc<Shared>) -> StopAllReport {
     let mut report = StopAllReport::default();
     for live in shared.list() {
         let name = live.state().name.clone();
-        match stop_live(shared, &name, live).await {
+        match stop_live(&name, live).await {
             Ok(stopped) => report.stopped.push(stopped),
             Err(error) => report.failed.push(StopFailure {
                 sandbox: name,
@@ -34,11 +34,7 @@ pub(crate) async fn stop_all(shared: &Arc<Shared>) -> StopAllReport {
     report
 }
 
-async fn stop_live(
-    shared: &Arc<Shared>,
-    name: &SandboxName,
-    live: Arc<Live>,
-) -> Result<StopReport, ApiError> {
+async fn stop_live(name: &SandboxName, live: Arc<Live>) -> Result<StopReport, ApiError> {
     let begun = Instant::now();
     let failed =
         |message: String| ApiError::new(ExitCode::Failed, format!("cannot stop {name}: {message}"));
@@ -54,14 +50,11 @@ async fn stop_live(
     };
     // A sandbox that ended by itself meanwhile is stopped too.
     let killed = killed.unwrap_or(0);
-    while shared
-        .find(name)
-        .is_ok_and(|found| Arc::ptr_eq(&found, &live))
+    if tokio::time::timeout(CLEARED_DEADLINE, live.cleared())
+        .await
+        .is_err()
     {
-        if begun.elapsed() > CLEARED_DEADLINE {
-            return Err(failed("its processes do not end".to_owned()));
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        return Err(failed("its processes do not end".to_owned()));
     }
     Ok(StopReport {
         sandbox: name.clone(),

@@ -86,7 +86,7 @@ impl Kernel {
     pub fn write_policy(&mut self, image: &MapImage) -> Result<(), TableError> {
         let result = self.try_write_policy(image);
         if result.is_err() {
-            self.remove_policies(&HashSet::from([image.policy_id]))?;
+            self.remove_policy(image, std::iter::empty())?;
         }
         result
     }
@@ -125,23 +125,38 @@ impl Kernel {
             .map_err(failed("write", "MASK"))
     }
 
-    /// Removes the rules and masks of the policies that `dead` names. No sandbox may be under one.
+    /// Removes the rules of a policy, and its masks for `file_ids`. No sandbox may be under it.
     ///
     /// # Errors
-    /// [`TableError`]; what is left is harmless and goes with the next call.
-    pub fn remove_policies(&mut self, dead: &HashSet<u32>) -> Result<(), TableError> {
-        self.remove_where(&|policy_id| dead.contains(&policy_id))
+    /// [`TableError`]; what is left decides nothing, and goes with [`Kernel::retain_policies`].
+    pub fn remove_policy(
+        &mut self,
+        image: &MapImage,
+        file_ids: impl Iterator<Item = u32>,
+    ) -> Result<(), TableError> {
+        for (prefix_bits, key, _) in &image.addresses {
+            let key = Key::new(AddressKey::FIXED_BITS + prefix_bits, *key);
+            absent_is_done(self.address.remove(&key)).map_err(failed("clear", "ADDRESS"))?;
+        }
+        for (key, _) in &image.rules {
+            absent_is_done(self.rule.remove(key)).map_err(failed("clear", "RULE"))?;
+        }
+        for file_id in file_ids {
+            let key = MaskKey {
+                policy_id: image.policy_id,
+                file_id,
+            };
+            absent_is_done(self.mask.remove(&key)).map_err(failed("clear", "MASK"))?;
+        }
+        Ok(())
     }
 
     /// Removes the rules and masks of every policy but those that `live` names.
     ///
     /// # Errors
-    /// As [`Kernel::remove_policies`].
+    /// [`TableError`]; what is left decides nothing.
     pub fn retain_policies(&mut self, live: &HashSet<u32>) -> Result<(), TableError> {
-        self.remove_where(&|policy_id| !live.contains(&policy_id))
-    }
-
-    fn remove_where(&mut self, dead: &dyn Fn(u32) -> bool) -> Result<(), TableError> {
+        let dead = |policy_id: u32| !live.contains(&policy_id);
         let keys: Vec<_> = self
             .address
             .keys()

@@ -3,6 +3,8 @@
 //! Two sources tell what becomes of the command: the connection (clawd) and the status pipe (the
 //! sandbox's own first process). The pipe has the last word and does not need clawd.
 
+use std::time::Duration;
+
 use clawd_control::{ClientMessage, ExitCode, ExitStatus, RunEvent, SandboxName, exit, limits};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,6 +22,9 @@ use crate::{
 };
 
 use super::signals::Signals;
+
+/// How long clawd may take to clear an ended sandbox away.
+const CLEARED_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A run that clawd has the descriptors of.
 pub(super) struct Session {
@@ -75,8 +80,16 @@ impl Session {
         let mut status_bytes = [0; exit::STATUS_LINE_BYTES];
         let mut clawd_bytes = [0; 4096];
         loop {
-            if let Some(code) = self.ended()? {
-                return Ok(code);
+            match self.ended() {
+                Ok(None) => {}
+                Ok(Some(code)) => {
+                    self.until_cleared().await;
+                    return Ok(code);
+                }
+                Err(failure) => {
+                    self.until_cleared().await;
+                    return Err(failure);
+                }
             }
             let step = tokio::select! {
                 // In this order: an exit status that is there ends the run, whatever else is.
@@ -100,6 +113,21 @@ impl Session {
                 Step::Signal(signal) => self.forward(signal).await?,
             }
         }
+    }
+
+    /// Waits until clawd has cleared the sandbox away, so that its name is free for whatever the
+    /// caller does next. clawd closes the connection then; without clawd it is closed already.
+    async fn until_cleared(&mut self) {
+        let mut bytes = [0; 256];
+        let closed = async {
+            while self.connected {
+                // Nothing that is still said matters: the command has ended.
+                let read = self.from_clawd.read(&mut bytes).await;
+                self.connected = read.is_ok_and(|count| count > 0);
+            }
+        };
+        // Past the deadline the exit status is worth more than the free name.
+        drop(tokio::time::timeout(CLEARED_DEADLINE, closed).await);
     }
 
     /// The exit code, once what is known suffices.

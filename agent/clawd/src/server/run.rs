@@ -127,8 +127,12 @@ async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reser
     shared.enter(reserved, Arc::clone(&live), pidfd);
     // A caller that is gone already shows when its side is read.
     drop(tell(&mut writer, &event).await);
-    listen(&shared, &live, reader).await;
-    drop(writer);
+    // clawctl has the exit status from the sandbox itself and waits for this end: afterwards the
+    // name is free and nothing is left.
+    tokio::select! {
+        () = live.cleared() => {}
+        () = listen(&shared, &live, reader) => {}
+    }
 }
 
 fn failed(error: &LaunchError) -> RunEvent {

@@ -50,7 +50,12 @@ async fn session_after(
         status: Some(OwnedFd::into(status_write)),
     };
     let outcome = session.outcome(Signals::take_over().expect("takes over"));
-    let both = async { tokio::join!(outcome, script(&mut peer)).0 };
+    let script = async {
+        script(&mut peer).await;
+        // As clawd does once nothing of the sandbox is left.
+        peer.clawd = None;
+    };
+    let both = async { tokio::join!(outcome, script).0 };
     tokio::time::timeout(Duration::from_secs(10), both)
         .await
         .expect("in time")
@@ -65,6 +70,19 @@ async fn session_exit_status_is_the_commands() {
         });
         assert_eq!(got.await, Ok(want));
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn session_ends_only_once_clawd_has_cleared_the_sandbox_away() {
+    let mut cleared = false;
+    let got = session(async |peer| {
+        peer.say(STARTED).await;
+        peer.status(b"exit 0\n");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cleared = true;
+    });
+    assert_eq!(got.await, Ok(0));
+    assert!(cleared);
 }
 
 #[tokio::test(flavor = "current_thread")]
