@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod build;
+mod demo;
 mod dependencies;
 mod outcome;
 mod process;
@@ -36,7 +38,7 @@ macro_rules! subcommands {
     };
 }
 
-subcommands!(setup, build, test, vm);
+subcommands!(setup, build, demo, test, bench, vm);
 
 /// Exit code for arguments that make no sense.
 const EXIT_USAGE: u8 = 2;
