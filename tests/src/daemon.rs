@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::{
     binaries,
     internet::Internet,
-    leftovers::{PROCESSES, kill, start_time, sweep},
+    leftovers::{PROCESSES, kill, start_time, sweep_once},
     namespace::Namespace,
     scratch::Scratch,
 };
@@ -60,7 +60,7 @@ impl Daemon {
     /// # Errors
     /// Its folder cannot be made.
     pub fn prepare(internet: Option<&Internet>) -> anyhow::Result<Self> {
-        sweep();
+        sweep_once();
         let place = match internet {
             Some(internet) => Arc::clone(internet.host()),
             None => Arc::new(Namespace::new()?),

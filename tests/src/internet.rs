@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{leftovers::sweep, namespace::Namespace, scratch::Scratch};
+use crate::{leftovers::sweep_once, namespace::Namespace, scratch::Scratch};
 use nginx::Nginx;
 use servers::{TcpEcho, UdpEcho};
 
@@ -117,7 +117,7 @@ impl Internet {
     /// # Errors
     /// The kernel refuses something, or nginx is not installed.
     pub fn start() -> anyhow::Result<Self> {
-        sweep();
+        sweep_once();
         let host = Namespace::new()?;
         let internet = Namespace::new()?;
         join(&host, &internet)?;

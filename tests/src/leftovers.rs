@@ -21,29 +21,30 @@ pub(crate) const PROCESSES: &str = "processes";
 /// How long a killed cgroup may take to empty.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Removes what processes that do not live any more have left; at most once in a process.
+/// Removes what processes that do not live any more have left. Daemons and internets do it once in
+/// a process when they start.
 pub fn sweep() {
+    let folders = entries(Path::new(FOLDERS));
+    for name in folders.iter().filter(|name| is_orphan(name)) {
+        kill_recorded(&Path::new(FOLDERS).join(name).join(PROCESSES));
+    }
+    if let Ok(mount) = cgroup2_mount() {
+        for name in entries(&mount).iter().filter(|name| is_orphan(name)) {
+            report(name, remove_cgroup(&mount.join(name)));
+        }
+    }
+    for name in entries(Path::new(BPFFS)).iter().filter(|name| is_orphan(name)) {
+        report(name, fs::remove_dir_all(Path::new(BPFFS).join(name)));
+    }
+    for name in folders.iter().filter(|name| is_orphan(name)) {
+        report(name, fs::remove_dir_all(Path::new(FOLDERS).join(name)));
+    }
+}
+
+/// [`sweep`], the first time that it is called.
+pub(crate) fn sweep_once() {
     static SWEPT: Once = Once::new();
-    SWEPT.call_once(|| {
-        let folders = entries(Path::new(FOLDERS));
-        for name in folders.iter().filter(|name| is_orphan(name)) {
-            kill_recorded(&Path::new(FOLDERS).join(name).join(PROCESSES));
-        }
-        if let Ok(mount) = cgroup2_mount() {
-            for name in entries(&mount).iter().filter(|name| is_orphan(name)) {
-                report(name, remove_cgroup(&mount.join(name)));
-            }
-        }
-        for name in entries(Path::new(BPFFS))
-            .iter()
-            .filter(|name| is_orphan(name))
-        {
-            report(name, fs::remove_dir_all(Path::new(BPFFS).join(name)));
-        }
-        for name in folders.iter().filter(|name| is_orphan(name)) {
-            report(name, fs::remove_dir_all(Path::new(FOLDERS).join(name)));
-        }
-    });
+    SWEPT.call_once(sweep);
 }
 
 fn report(name: &str, result: io::Result<()>) {

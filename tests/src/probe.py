@@ -179,10 +179,9 @@ def pid(_ask):
 
 
 def loop(ask):
-    """Repeats an attempt for so many seconds and tells each change of the outcome, in order."""
-    outcomes, end = [], time.monotonic() + ask["seconds"]
-    count = 0
-    while time.monotonic() < end:
+    """Repeats an attempt until a file appears and tells each change of the outcome, in order."""
+    outcomes, count = [], 0
+    while not os.path.exists(ask["until"]):
         got = answer(ask["ask"])
         shown = got.get("name", "ok")
         count += 1

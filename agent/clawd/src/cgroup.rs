@@ -52,6 +52,13 @@ pub(crate) struct Cgroup {
     pub(crate) id: u64,
 }
 
+impl CgroupError {
+    /// Whether the cgroup is not there any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_gone(source))
+    }
+}
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
     move |source| CgroupError::Io {
         what,
@@ -166,22 +173,30 @@ impl Cgroup {
         Ok(())
     }
 
+    /// A cgroup that was removed meanwhile has no process.
     fn is_populated(&self) -> Result<bool, CgroupError> {
         let path = self.path.join("cgroup.events");
-        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
-        Ok(text.lines().any(|line| line == "populated 1"))
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(source) => Err(failed("read", &path)(source)),
+        }
     }
 
     /// Kills what is in it, and removes it with every cgroup below.
     pub(crate) fn destroy(&self) -> Result<(), CgroupError> {
         match self.kill() {
-            Err(CgroupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
+            Err(error) if error.is_gone() => return Ok(()),
             other => other?,
         }
         remove_tree(&self.path).map_err(failed("remove", &self.path))
     }
+}
+
+/// Whether a cgroup is not there any more: no such file, or (opened before) no such device.
+fn is_gone(error: &io::Error) -> bool {
+    const ENODEV: i32 = 19;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ENODEV)
 }
 
 /// Removes a cgroup and those below; their control files go with them.

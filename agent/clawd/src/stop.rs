@@ -7,7 +7,10 @@ use std::{
 
 use clawd_control::{ApiError, ExitCode, SandboxName, StopAllReport, StopFailure, StopReport};
 
-use crate::sandboxes::{Live, Shared};
+use crate::{
+    cgroup::CgroupError,
+    sandboxes::{Live, Shared},
+};
 
 /// How long the clearing away of a killed sandbox may take.
 const CLEARED_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,16 +43,11 @@ async fn stop_live(name: &SandboxName, live: Arc<Live>) -> Result<StopReport, Ap
         |message: String| ApiError::new(ExitCode::Failed, format!("cannot stop {name}: {message}"));
     let killed = {
         let live = Arc::clone(&live);
-        tokio::task::spawn_blocking(move || {
-            let processes = live.cgroup.processes()?;
-            live.cgroup.kill()?;
-            Ok::<_, crate::cgroup::CgroupError>(processes.len())
-        })
-        .await
-        .map_err(|error| failed(error.to_string()))?
+        tokio::task::spawn_blocking(move || kill(&live))
+            .await
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?
     };
-    // A sandbox that ended by itself meanwhile is stopped too.
-    let killed = killed.unwrap_or(0);
     if tokio::time::timeout(CLEARED_DEADLINE, live.cleared())
         .await
         .is_err()
@@ -61,4 +59,16 @@ async fn stop_live(name: &SandboxName, live: Arc<Live>) -> Result<StopReport, Ap
         killed: u32::try_from(killed).unwrap_or(u32::MAX),
         elapsed_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
     })
+}
+
+/// Kills every process; returns how many there were. A sandbox that ended by itself meanwhile had none.
+fn kill(live: &Live) -> Result<usize, CgroupError> {
+    let processes = match live.cgroup.processes() {
+        Err(error) if error.is_gone() => return Ok(0),
+        other => other?.len(),
+    };
+    match live.cgroup.kill() {
+        Err(error) if !error.is_gone() => Err(error),
+        _ => Ok(processes),
+    }
 }
