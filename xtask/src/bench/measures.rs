@@ -9,15 +9,19 @@ use super::report::{Bound, Row};
 use super::rig::{Rig, sink_address, web_address};
 use super::statistics::Summary;
 
-/// How long all is let alone after a sample from inside, so that no sample runs while the daemon
-/// writes down what the one before did. It fetches allowed attempts ten times a second.
+/// How long all is let alone after a round, so that little runs while the daemon writes down what
+/// happened in it. It fetches allowed attempts ten times a second.
 const PAUSE: Duration = Duration::from_millis(220);
-/// UDP connects a sample: fewer than the ring of events holds, or reporting would become cheaper.
-const UDP_CONNECTS: u32 = 7_000;
-const TCP_CONNECTS: u32 = 400;
-const GETS: u32 = 100;
-const BULK_MIB: u32 = 128;
-const EXECS: u32 = 20;
+/// Samples a round from inside, and as many from outside, in turn. A sample takes a millisecond or
+/// two: on a busy machine most then run from their start to their end before others get the processor.
+const SAMPLES_PER_ROUND: u32 = 8;
+/// UDP connects a sample: in a round fewer than the ring of events holds, or reporting would become
+/// cheaper.
+const UDP_CONNECTS: u32 = 900;
+const TCP_CONNECTS: u32 = 50;
+const GETS: u32 = 15;
+const BULK_MIB: u32 = 32;
+const EXECS: u32 = 4;
 /// What is started where only the start counts.
 const TRUE: &str = "/usr/bin/true";
 
@@ -25,7 +29,7 @@ const NS_PER_US: f64 = 1e3;
 const NS_PER_MS: f64 = 1e6;
 const NS_PER_S: f64 = 1e9;
 
-/// How many rounds, of which each has one sample from inside and one from outside.
+/// How many rounds, of which each has some samples from inside and some from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounds {
     /// For `--quick`.
@@ -197,13 +201,15 @@ fn alternate(
     let pair = rig.pair()?;
     let mut samples = Samples::default();
     for round in 0..=rounds {
-        let outside = pair.outside.time(job).context("outside the sandbox")?;
-        let inside = pair.inside.time(job).context("inside the sandbox")?;
-        std::thread::sleep(PAUSE);
-        if round > 0 {
-            samples.outside.push(from_ns(outside));
-            samples.inside.push(from_ns(inside));
+        for _ in 0..SAMPLES_PER_ROUND {
+            let outside = pair.outside.time(job).context("outside the sandbox")?;
+            let inside = pair.inside.time(job).context("inside the sandbox")?;
+            if round > 0 {
+                samples.outside.push(from_ns(outside));
+                samples.inside.push(from_ns(inside));
+            }
         }
+        std::thread::sleep(PAUSE);
     }
     Ok(samples)
 }
@@ -246,7 +252,8 @@ fn timed(command: &mut Command) -> anyhow::Result<f64> {
 /// A tick of the kernel's account is 10 ms: each sample is of many connects.
 fn daemon_cpu(rig: &mut Rig, rounds: u32) -> anyhow::Result<Samples> {
     const BURSTS: u32 = 4;
-    let job = format!("udp {} {UDP_CONNECTS}", sink_address());
+    const CONNECTS: u32 = UDP_CONNECTS * SAMPLES_PER_ROUND;
+    let job = format!("udp {} {CONNECTS}", sink_address());
     let mut inside = Vec::new();
     for _ in 0..rounds {
         rig.pair()?;
@@ -257,7 +264,7 @@ fn daemon_cpu(rig: &mut Rig, rounds: u32) -> anyhow::Result<Samples> {
             std::thread::sleep(PAUSE);
         }
         let used = rig.daemon_cpu_ms()? - before;
-        inside.push(used * 1000.0 / f64::from(UDP_CONNECTS * BURSTS));
+        inside.push(used * 1000.0 / f64::from(CONNECTS * BURSTS));
     }
     alone(inside)
 }
