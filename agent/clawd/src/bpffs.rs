@@ -33,29 +33,44 @@ pub(crate) enum BpffsError {
     },
 }
 
+/// While this lives no clawd unmounts the bpf file system: not even one that finds nothing pinned in
+/// it, because this one has yet to pin.
+#[must_use]
+pub(crate) struct Mounted {
+    _held: Option<File>,
+}
+
 /// Sees to it that `dir` lies on a bpf file system.
-pub(crate) fn provide(dir: &Path) -> Result<(), BpffsError> {
+pub(crate) fn provide(dir: &Path) -> Result<Mounted, BpffsError> {
     if !dir.starts_with(MOUNT_POINT) {
         return if is_bpffs(dir)? {
-            Ok(())
+            Ok(Mounted { _held: None })
         } else {
             Err(BpffsError::NotBpffs {
                 path: dir.to_path_buf(),
             })
         };
     }
-    let _lock = lock().map_err(BpffsError::Mount)?;
-    if is_bpffs(dir)? {
-        return Ok(());
+    loop {
+        // Shared: daemons that start at the same time need not wait for each other.
+        let held = lock(FlockOperation::LockShared).map_err(BpffsError::Mount)?;
+        if is_bpffs(dir)? {
+            return Ok(Mounted { _held: Some(held) });
+        }
+        // A lock is not turned into another kind without letting go of it (flock(2)).
+        drop(held);
+        let _alone = lock(FlockOperation::LockExclusive).map_err(BpffsError::Mount)?;
+        if !is_bpffs(dir)? {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            mount(OWN_SOURCE, MOUNT_POINT, "bpf", flags, Some(c"mode=0700"))
+                .map_err(|errno| BpffsError::Mount(errno.into()))?;
+        }
     }
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(OWN_SOURCE, MOUNT_POINT, "bpf", flags, Some(c"mode=0700"))
-        .map_err(|errno| BpffsError::Mount(errno.into()))
 }
 
 /// Unmounts the bpf file system if a clawd mounted it and nothing is pinned in it.
 pub(crate) fn release() {
-    let result = lock().and_then(|_lock| {
+    let result = lock(FlockOperation::LockExclusive).and_then(|_lock| {
         if mounted_by_clawd()? && nothing_pinned()? {
             unmount(MOUNT_POINT, UnmountFlags::empty())?;
         }
@@ -67,9 +82,9 @@ pub(crate) fn release() {
 }
 
 /// Two daemons that start or stop at the same time must not both mount or unmount.
-fn lock() -> io::Result<File> {
+fn lock(kind: FlockOperation) -> io::Result<File> {
     let parent = File::open("/sys/fs")?;
-    flock(&parent, FlockOperation::LockExclusive)?;
+    flock(&parent, kind)?;
     Ok(parent)
 }
 

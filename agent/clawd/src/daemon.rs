@@ -100,7 +100,8 @@ fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
 }
 
 fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::Result<Origin> {
-    bpffs::provide(pins.dir())?;
+    // Until something is pinned there.
+    let _mounted = bpffs::provide(pins.dir())?;
     enforcement::provide(pins, parent, config)
 }
 
