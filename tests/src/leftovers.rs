@@ -33,7 +33,10 @@ pub fn sweep() {
             report(name, remove_cgroup(&mount.join(name)));
         }
     }
-    for name in entries(Path::new(BPFFS)).iter().filter(|name| is_orphan(name)) {
+    for name in entries(Path::new(BPFFS))
+        .iter()
+        .filter(|name| is_orphan(name))
+    {
         report(name, fs::remove_dir_all(Path::new(BPFFS).join(name)));
     }
     for name in folders.iter().filter(|name| is_orphan(name)) {

@@ -15,14 +15,23 @@ use crate::support::{PYTHON_ENTRY, World, closed, code, direct, group, tcp, text
 /// Everything that a start could leave: what carries its name, and the machine's mounts.
 fn traces(name: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for folder in [Path::new(BPFFS), &cgroup2_mount().expect("cgroup v2"), Path::new("/run/netns")] {
+    for folder in [
+        Path::new(BPFFS),
+        &cgroup2_mount().expect("cgroup v2"),
+        Path::new("/run/netns"),
+    ] {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let named = entries.filter(|entry| entry.file_name().to_string_lossy().contains(name));
         found.extend(named.map(|entry| entry.path().display().to_string()));
     }
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     // Other tests' daemons mount and unmount the bpf file system all the time.
-    found.extend(mounts.lines().filter(|line| !line.contains(BPFFS)).map(str::to_owned));
+    found.extend(
+        mounts
+            .lines()
+            .filter(|line| !line.contains(BPFFS))
+            .map(str::to_owned),
+    );
     for process in fs::read_dir("/proc").expect("processes").flatten() {
         let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
         if command.contains(name) {
@@ -48,8 +57,18 @@ fn fails(place: &Namespace, scratch: &Scratch, command: Command, want: &str) {
 fn spoilt(spoil: &str, paths: &Paths) -> Command {
     let mut command = Command::new("unshare");
     let script = format!("{spoil} && exec \"$@\"");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    command.arg(binaries::find("clawd").expect("clawd")).args(paths.flags());
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]);
+    command
+        .arg(binaries::find("clawd").expect("clawd"))
+        .args(paths.flags());
     command
 }
 
@@ -67,7 +86,10 @@ fn start_without_root_is_refused() {
     fs::copy(binaries::find("clawd").unwrap(), &clawd).unwrap();
     fs::set_permissions(&clawd, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(clawd).args(paths.flags());
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(clawd)
+        .args(paths.flags());
     fails(&place, &scratch, command, "must run as root");
 }
 
@@ -82,21 +104,42 @@ fn start_without_btf_is_refused() {
 fn start_without_cgroup2_is_refused() {
     let (place, scratch, paths) = place();
     let unmount = format!("umount -l {}", cgroup2_mount().unwrap().display());
-    fails(&place, &scratch, spoilt(&unmount, &paths), "no cgroup v2 hierarchy is mounted");
+    fails(
+        &place,
+        &scratch,
+        spoilt(&unmount, &paths),
+        "no cgroup v2 hierarchy is mounted",
+    );
 }
 
 #[test]
 fn start_with_pins_elsewhere_than_on_bpffs_is_refused() {
     let (place, scratch, paths) = place();
-    let paths = Paths { bpffs: scratch.path("pins"), ..paths };
-    fails(&place, &scratch, spoilt("true", &paths), "is not on a bpf file system");
+    let paths = Paths {
+        bpffs: scratch.path("pins"),
+        ..paths
+    };
+    fails(
+        &place,
+        &scratch,
+        spoilt("true", &paths),
+        "is not on a bpf file system",
+    );
 }
 
 #[test]
 fn start_with_cgroups_elsewhere_than_below_cgroup2_is_refused() {
     let (place, scratch, paths) = place();
-    let paths = Paths { cgroup_parent: scratch.path("cgroup"), ..paths };
-    fails(&place, &scratch, spoilt("true", &paths), "is not below the cgroup v2 mount");
+    let paths = Paths {
+        cgroup_parent: scratch.path("cgroup"),
+        ..paths
+    };
+    fails(
+        &place,
+        &scratch,
+        spoilt("true", &paths),
+        "is not below the cgroup v2 mount",
+    );
 }
 
 #[test]
@@ -112,8 +155,18 @@ fn start_without_bpffs_mounts_it() {
         socket = paths.socket.display(),
     );
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    command.arg(binaries::find("clawd").unwrap()).args(paths.flags());
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]);
+    command
+        .arg(binaries::find("clawd").unwrap())
+        .args(paths.flags());
     let output = place.output(command).unwrap();
     // Mounted while it runs, code 0, and gone again.
     assert_eq!(text(&output.stdout), "1\n0\n0\n", "{output:?}");
@@ -124,15 +177,25 @@ fn start_without_bpffs_mounts_it() {
 fn second_daemon_on_the_same_state_is_refused() {
     let daemon = Daemon::start(None).unwrap();
     let second = Scratch::new().unwrap();
-    let paths = Paths { state_dir: daemon.paths().state_dir.clone(), ..Paths::new(&second).unwrap() };
-    fails(daemon.place(), &second, spoilt("true", &paths), "another clawd uses");
+    let paths = Paths {
+        state_dir: daemon.paths().state_dir.clone(),
+        ..Paths::new(&second).unwrap()
+    };
+    fails(
+        daemon.place(),
+        &second,
+        spoilt("true", &paths),
+        "another clawd uses",
+    );
     assert!(daemon.run(closed(), &["true"]).status.success());
 }
 
 /// Changes the version that a killed daemon's pins carry; returns what it was.
 fn restamp(daemon: &Daemon, version: [u8; 4]) -> [u8; 4] {
     let data = MapData::from_pin(daemon.paths().bpffs.join("map_META")).expect("META");
-    let mut meta: Array<_, [u8; 40]> = Map::from_map_data(data).and_then(Array::try_from).expect("an array");
+    let mut meta: Array<_, [u8; 40]> = Map::from_map_data(data)
+        .and_then(Array::try_from)
+        .expect("an array");
     let mut value = meta.get(&0, 0).expect("its entry");
     let mut before = [0; 4];
     before.copy_from_slice(&value[..4]);
@@ -148,12 +211,19 @@ fn pins_of_another_version_are_replaced_only_where_no_sandbox_lives() {
     restamp(&world.daemon, 4711_u32.to_ne_bytes());
     world.daemon.launch().unwrap();
 
-    let policy = direct(&group("g", "{ host: 192.0.2.10, port: 7000 }", PYTHON_ENTRY));
+    let policy = direct(&group(
+        "g",
+        "{ host: 192.0.2.10, port: 7000 }",
+        PYTHON_ENTRY,
+    ));
     let mut prober = world.prober("box", &policy);
     world.daemon.kill9().unwrap();
     let ours = restamp(&world.daemon, 4711_u32.to_ne_bytes());
     let refused = format!("{:#}", world.daemon.launch().unwrap_err());
-    assert!(refused.contains("4711") && refused.contains("box"), "{refused}");
+    assert!(
+        refused.contains("4711") && refused.contains("box"),
+        "{refused}"
+    );
     // What the other build enforces stays enforced.
     world.allows(&mut prober, &tcp(Address::A, 7000));
     assert_eq!(prober.ask(&tcp(Address::B, 7000))["errno"], 1);
@@ -164,24 +234,36 @@ fn pins_of_another_version_are_replaced_only_where_no_sandbox_lives() {
 
 /// Runs `true` under a policy that is wrong.
 fn wrong_policy(daemon: &Daemon, policy: &str) -> Output {
-    daemon.run_command(policy, Some("box"), &["true"]).output().unwrap()
+    daemon
+        .run_command(policy, Some("box"), &["true"])
+        .output()
+        .unwrap()
 }
 
 #[test]
 fn unknown_key_of_a_policy_is_told_with_its_place() {
     let daemon = Daemon::start(None).unwrap();
     let before = traces(daemon.scratch().name());
-    let output = wrong_policy(&daemon, "version: 2\nnetwork: { mode: none }\nnetwork_polices: {}\n");
+    let output = wrong_policy(
+        &daemon,
+        "version: 2\nnetwork: { mode: none }\nnetwork_polices: {}\n",
+    );
     let said = text(&output.stderr);
     assert_eq!(code(&output), 2, "{output:?}");
     assert!(said.contains("policy-0.yaml:3:1"), "{said}");
-    assert!(said.contains("network_policies"), "the right key is suggested: {said}");
+    assert!(
+        said.contains("network_policies"),
+        "the right key is suggested: {said}"
+    );
     for (policy, want) in [
         ("", "version"),
         ("version: 3\n", "version"),
         ("version: 2\nversion: 2\n", ":2:1"),
         ("version: 2\nnetwork: { mode: open }\n", ":2:18"),
-        ("version: 2\nfilesystem_policy: { read_execute: [usr] }\n", ":2:37"),
+        (
+            "version: 2\nfilesystem_policy: { read_execute: [usr] }\n",
+            ":2:37",
+        ),
     ] {
         let output = wrong_policy(&daemon, policy);
         assert_eq!(code(&output), 2, "{policy}: {output:?}");
@@ -198,14 +280,28 @@ fn sandbox_that_cannot_be_built_leaves_nothing() {
     let absent = closed().replace("[/usr]", "[/usr, /no/such/folder]");
     let output = wrong_policy(&daemon, &absent);
     assert_eq!(code(&output), 125, "{output:?}");
-    assert!(text(&output.stderr).contains("/no/such/folder"), "{output:?}");
-    let output = daemon.run_command(closed(), Some("box"), &["no-such-command"]).output().unwrap();
+    assert!(
+        text(&output.stderr).contains("/no/such/folder"),
+        "{output:?}"
+    );
+    let output = daemon
+        .run_command(closed(), Some("box"), &["no-such-command"])
+        .output()
+        .unwrap();
     assert_eq!(code(&output), 127, "{output:?}");
-    assert!(text(&output.stderr).contains("no-such-command"), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("no-such-command"),
+        "{output:?}"
+    );
     let as_root = format!("{}process: {{ run_as_user: root }}\n", closed());
     assert_eq!(code(&wrong_policy(&daemon, &as_root)), 2);
     assert!(daemon.ps().is_empty());
     assert!(!daemon.paths().cgroup_parent.join("box").exists());
     assert_eq!(traces(daemon.scratch().name()), before);
-    assert!(daemon.audit().iter().any(|record| record["activity"] == "sandbox_refused"));
+    assert!(
+        daemon
+            .audit()
+            .iter()
+            .any(|record| record["activity"] == "sandbox_refused")
+    );
 }

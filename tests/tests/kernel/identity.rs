@@ -18,7 +18,10 @@ fn script(world: &World, interpreter: &str, body: &str) -> (String, String) {
     let path = folder.join("script");
     fs::write(&path, format!("#!{interpreter}\n{body}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    (path.display().to_string(), format!("[/usr, {}]", folder.display()))
+    (
+        path.display().to_string(),
+        format!("[/usr, {}]", folder.display()),
+    )
 }
 
 const CONNECT: &str = "import socket
@@ -38,19 +41,33 @@ fn script_is_judged_as_its_interpreter() {
     let policy = direct_with(&trees, "[]", &group("g", ENDPOINT, &entry));
     let want = Denial::tcp("binary_not_listed", Address::A, 7000);
     let output = world.refused("box", &want, || {
-        world.daemon.run_command(&policy, Some("box"), &[&path]).output().unwrap()
+        world
+            .daemon
+            .run_command(&policy, Some("box"), &[&path])
+            .output()
+            .unwrap()
     });
-    assert!(text(&output.stderr).contains("PermissionError: [Errno 1]"), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("PermissionError: [Errno 1]"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn child_of_a_listed_shell_is_judged_by_itself() {
     let world = World::start();
     let policy = direct(&group("g", ENDPOINT, "{ path: /usr/bin/dash }"));
-    let want = Denial { exe: Path::new("/usr/bin/curl"), ..Denial::tcp("binary_not_listed", Address::A, 80) };
+    let want = Denial {
+        exe: Path::new("/usr/bin/curl"),
+        ..Denial::tcp("binary_not_listed", Address::A, 80)
+    };
     let command = format!("curl -sSv {SMALL}; echo $?");
     let output = world.refused("box", &want, || {
-        world.daemon.run_command(&policy, Some("box"), &["dash", "-c", &command]).output().unwrap()
+        world
+            .daemon
+            .run_command(&policy, Some("box"), &["dash", "-c", &command])
+            .output()
+            .unwrap()
     });
     assert_eq!(text(&output.stdout), "7\n", "{output:?}");
 }
@@ -73,7 +90,12 @@ fn copy_made_in_a_writable_folder_cannot_be_executed() {
     let writable = format!("[{}]", folder.display());
     let policy = direct_with("[/usr]", &writable, &group("g", ENDPOINT, CURL_ENTRY));
     let mut prober = world.prober("box", &policy);
-    for place in [folder.to_str().unwrap(), "/tmp", "/home/sandbox", "/dev/shm"] {
+    for place in [
+        folder.to_str().unwrap(),
+        "/tmp",
+        "/home/sandbox",
+        "/dev/shm",
+    ] {
         let path = format!("{place}/curl");
         let answer = prober.ask(&json!({ "do": "write", "path": path, "from": "/usr/bin/curl" }));
         assert_eq!(answer["ok"], "written", "{answer}");
@@ -117,10 +139,22 @@ fn first_connect_after_an_exec_is_never_refused_for_want_of_a_hash() {
     }
     let trees = format!("[/usr, {}]", folder.display());
     let policy = direct_with(&trees, "[]", &group("g", ENDPOINT, &entries.join(", ")));
-    let command = format!("for program in {}/*; do $program -sS {SMALL} || echo failed; done", folder.display());
-    let output = world.daemon.run_command(&policy, Some("box"), &["sh", "-c", &command]).output().unwrap();
+    let command = format!(
+        "for program in {}/*; do $program -sS {SMALL} || echo failed; done",
+        folder.display()
+    );
+    let output = world
+        .daemon
+        .run_command(&policy, Some("box"), &["sh", "-c", &command])
+        .output()
+        .unwrap();
     let said = text(&output.stdout);
-    assert_eq!(said.matches("small file\n").count(), COPIES, "{said}{}", text(&output.stderr));
+    assert_eq!(
+        said.matches("small file\n").count(),
+        COPIES,
+        "{said}{}",
+        text(&output.stderr)
+    );
     assert_eq!(world.denials("box", 0), Vec::<serde_json::Value>::new());
     assert_eq!(world.internet.contacts_at(Address::A, 80).len(), COPIES);
 }

@@ -1,6 +1,6 @@
 //! Another policy for a sandbox that runs.
 
-use std::{fs, process::Output, thread};
+use std::{fs, process::Output, thread, time::Duration};
 
 use clawd_tests::Address;
 use serde_json::{Value, json};
@@ -8,13 +8,21 @@ use serde_json::{Value, json};
 use crate::support::{Denial, PYTHON_ENTRY, World, code, direct, direct_with, group, tcp, text};
 
 fn allowing(address: &str) -> String {
-    direct(&group("g", &format!("{{ host: {address}, port: 7000 }}"), PYTHON_ENTRY))
+    direct(&group(
+        "g",
+        &format!("{{ host: {address}, port: 7000 }}"),
+        PYTHON_ENTRY,
+    ))
 }
 
 fn push(world: &World, sandbox: &str, policy: &str) -> Output {
     let file = world.daemon.policy_file(policy);
     let file = file.to_str().unwrap();
-    world.daemon.clawctl(["policy", "push", "--sandbox", sandbox, file]).output().unwrap()
+    world
+        .daemon
+        .clawctl(["policy", "push", "--sandbox", sandbox, file])
+        .output()
+        .unwrap()
 }
 
 fn generation(world: &World) -> Value {
@@ -27,30 +35,50 @@ fn pushed_policy_changes_the_verdict_of_a_looping_program() {
     let signals = world.daemon.scratch().folder("signals", 0o755).unwrap();
     let trees = format!("[/usr, {}]", signals.display());
     let policy = |address: &str| {
-        direct_with(&trees, "[]", &group("g", &format!("{{ host: {address}, port: 7000 }}"), PYTHON_ENTRY))
+        direct_with(
+            &trees,
+            "[]",
+            &group(
+                "g",
+                &format!("{{ host: {address}, port: 7000 }}"),
+                PYTHON_ENTRY,
+            ),
+        )
     };
     let mut prober = world.prober("box", &policy(Address::A));
     let until = signals.join("end");
     let ask = json!({ "do": "loop", "until": until, "ask": tcp(Address::A, 7000) });
-    let answer = thread::scope(|scope| {
-        let looping = scope.spawn(|| prober.ask(&ask));
-        for address in [Address::B, Address::A, Address::B] {
-            thread::sleep(std::time::Duration::from_millis(300));
-            assert_eq!(code(&push(&world, "box", &policy(address))), 0);
-        }
-        thread::sleep(std::time::Duration::from_millis(300));
-        fs::write(&until, "").unwrap();
-        looping.join().unwrap()
-    });
-    assert_eq!(answer["ok"]["outcomes"], json!(["ok", "EPERM", "ok", "EPERM"]), "{answer}");
+    let looping = thread::spawn(move || prober.ask(&ask));
+    let mut codes = Vec::new();
+    for address in [Address::B, Address::A, Address::B] {
+        thread::sleep(Duration::from_millis(300));
+        codes.push(code(&push(&world, "box", &policy(address))));
+    }
+    thread::sleep(Duration::from_millis(300));
+    fs::write(&until, "").unwrap();
+    let answer = looping.join().unwrap();
+    assert_eq!(codes, [0, 0, 0]);
+    assert_eq!(
+        answer["ok"]["outcomes"],
+        json!(["ok", "EPERM", "ok", "EPERM"]),
+        "{answer}"
+    );
     assert_eq!(generation(&world), 4);
     let audit = world.daemon.audit();
-    let pushed: Vec<_> =
-        audit.iter().filter(|record| record["activity"] == "policy_pushed").map(|record| &record["policy_generation"]).collect();
+    let pushed: Vec<_> = audit
+        .iter()
+        .filter(|record| record["activity"] == "policy_pushed")
+        .map(|record| &record["policy_generation"])
+        .collect();
     assert_eq!(pushed, [&json!(2), &json!(3), &json!(4)]);
     // Each verdict names the policy that it was made under.
-    for record in audit.iter().filter(|record| record["activity"] == "connect") {
-        let allows = record["policy_generation"].as_u64().is_some_and(|generation| generation % 2 == 1);
+    for record in audit
+        .iter()
+        .filter(|record| record["activity"] == "connect")
+    {
+        let allows = record["policy_generation"]
+            .as_u64()
+            .is_some_and(|generation| generation % 2 == 1);
         assert_eq!(record["action"] == "allowed", allows, "{record}");
     }
 }
@@ -81,18 +109,39 @@ fn refused_push_keeps_the_policy_before() {
     let other_files = other_files.replace("read_write: [/tmp]", "read_write: [/var/tmp]");
     let cases = [
         ("no YAML", "version: [2\n".to_owned(), 2, ""),
-        ("unknown key", allowing(Address::B).replace("binaries", "binary"), 2, "binary"),
+        (
+            "unknown key",
+            allowing(Address::B).replace("binaries", "binary"),
+            2,
+            "binary",
+        ),
         ("other files", other_files, -1, "filesystem_policy"),
-        ("other network", allowing(Address::B).replace("mode: direct", "mode: none"), -1, "network"),
+        (
+            "other network",
+            allowing(Address::B).replace("mode: direct", "mode: none"),
+            -1,
+            "network",
+        ),
     ];
     for (name, policy, want_code, want_text) in cases {
         let output = push(&world, "box", &policy);
         let said = text(&output.stderr);
-        assert!(if want_code < 0 { code(&output) > 0 } else { code(&output) == want_code }, "{name}: {output:?}");
+        assert!(
+            if want_code < 0 {
+                code(&output) > 0
+            } else {
+                code(&output) == want_code
+            },
+            "{name}: {output:?}"
+        );
         assert!(said.contains(want_text), "{name}: {said}");
         assert_eq!(generation(&world), 1, "{name}");
         world.allows(&mut prober, &tcp(Address::A, 7000));
-        assert_eq!(prober.ask(&tcp(Address::B, 7000))["name"], "EPERM", "{name}");
+        assert_eq!(
+            prober.ask(&tcp(Address::B, 7000))["name"],
+            "EPERM",
+            "{name}"
+        );
     }
     let unknown = push(&world, "nobody", &allowing(Address::A));
     assert_eq!(code(&unknown), 1, "{unknown:?}");

@@ -9,7 +9,11 @@ const SMALL: &str = "http://192.0.2.10/small";
 
 fn policy() -> String {
     let binaries = format!("{PYTHON_ENTRY}, {{ path: /usr/bin/curl }}");
-    direct(&group("g", "{ host: 192.0.2.10, ports: [80, 7000] }", &binaries))
+    direct(&group(
+        "g",
+        "{ host: 192.0.2.10, ports: [80, 7000] }",
+        &binaries,
+    ))
 }
 
 #[test]
@@ -44,14 +48,26 @@ fn next_daemon_takes_over_the_sandbox() {
 
     let ps = world.daemon.ps();
     assert_eq!(ps.len(), 1);
-    assert_eq!((&ps[0]["name"], &ps[0]["adopted"]), (&json!("box"), &json!(true)));
+    assert_eq!(
+        (&ps[0]["name"], &ps[0]["adopted"]),
+        (&json!("box"), &json!(true))
+    );
     // What happened while nobody read is read now.
     let denials = world.denials("box", 0);
     assert_eq!(denials.len(), 3, "{denials:?}");
     for denial in &denials {
-        assert_eq!((&denial["reason"], &denial["dst_ip"]), (&json!("address_not_listed"), &json!(Address::B)));
+        assert_eq!(
+            (&denial["reason"], &denial["dst_ip"]),
+            (&json!("address_not_listed"), &json!(Address::B))
+        );
     }
-    assert!(world.daemon.audit().iter().any(|record| record["activity"] == "daemon_took_over"));
+    assert!(
+        world
+            .daemon
+            .audit()
+            .iter()
+            .any(|record| record["activity"] == "daemon_took_over")
+    );
 
     world.allows(&mut prober, &tcp(Address::A, 7000));
     let want = Denial::tcp("address_not_listed", Address::C, 7000);
@@ -60,8 +76,16 @@ fn next_daemon_takes_over_the_sandbox() {
     let answer = prober.ask(&json!({ "do": "run", "argv": ["curl", "-sS", SMALL] }));
     assert_eq!(answer["ok"]["out"], "small file\n", "{answer}");
     // It can be given another policy, and be stopped.
-    let file = world.daemon.policy_file(&direct(&group("g", "{ host: 192.0.2.11, port: 7000 }", PYTHON_ENTRY)));
-    let pushed = world.daemon.clawctl(["policy", "push", "--sandbox", "box", file.to_str().unwrap()]).output().unwrap();
+    let file = world.daemon.policy_file(&direct(&group(
+        "g",
+        "{ host: 192.0.2.11, port: 7000 }",
+        PYTHON_ENTRY,
+    )));
+    let pushed = world
+        .daemon
+        .clawctl(["policy", "push", "--sandbox", "box", file.to_str().unwrap()])
+        .output()
+        .unwrap();
     assert!(pushed.status.success(), "{pushed:?}");
     world.allows(&mut prober, &tcp(Address::B, 7000));
     assert_eq!(prober.ask(&tcp(Address::A, 7000))["errno"], 1);
@@ -89,7 +113,9 @@ fn sandbox_that_ended_meanwhile_is_cleared_away() {
     let mut prober = world.prober("box", &policy());
     world.daemon.kill9().unwrap();
     assert!(prober.end().unwrap().success());
-    eventually("the sandbox is empty", || processes(&world.daemon, "box").is_empty());
+    eventually("the sandbox is empty", || {
+        processes(&world.daemon, "box").is_empty()
+    });
     world.daemon.launch().unwrap();
     assert!(world.daemon.ps().is_empty());
     assert!(!world.daemon.paths().cgroup_parent.join("box").exists());

@@ -23,7 +23,12 @@ fn wider_prefix_counts_beside_the_longest() {
         (Address::A, 80, "binary_not_listed"),
         (Address::C, 7000, "address_not_listed"),
     ] {
-        world.refuses(&mut prober, "box", &tcp(address, port), &Denial::tcp(reason, address, port));
+        world.refuses(
+            &mut prober,
+            "box",
+            &tcp(address, port),
+            &Denial::tcp(reason, address, port),
+        );
     }
 }
 
@@ -33,7 +38,11 @@ fn range_of_ports_ends_where_it_says() {
     for port in [8999, 9000, 9010, 9011] {
         world.internet.listen(port).unwrap();
     }
-    let policy = direct(&group("range", "{ host: 192.0.2.10, ports: [80, 9000-9010] }", PYTHON_ENTRY));
+    let policy = direct(&group(
+        "range",
+        "{ host: 192.0.2.10, ports: [80, 9000-9010] }",
+        PYTHON_ENTRY,
+    ));
     let mut prober = world.prober("box", &policy);
     world.allows(&mut prober, &tcp(Address::A, 9000));
     world.allows(&mut prober, &tcp(Address::A, 9010));
@@ -67,13 +76,24 @@ fn binary_listed_by_its_hash_alone_is_granted() {
     let other = format!("{{ sha256: {} }}", "0".repeat(64));
     let policy = direct(&group("hash", "{ host: 192.0.2.10, port: 7000 }", &other));
     let want = Denial::tcp("binary_not_listed", Address::A, 7000);
-    world.refuses(&mut world.prober("other", &policy), "other", &tcp(Address::A, 7000), &want);
+    world.refuses(
+        &mut world.prober("other", &policy),
+        "other",
+        &tcp(Address::A, 7000),
+        &want,
+    );
 }
 
 #[test]
 fn two_sandboxes_are_judged_each_by_its_own_policy() {
     let world = World::start();
-    let policy = |host: &str| direct(&group("g", &format!("{{ host: {host}, port: 7000 }}"), PYTHON_ENTRY));
+    let policy = |host: &str| {
+        direct(&group(
+            "g",
+            &format!("{{ host: {host}, port: 7000 }}"),
+            PYTHON_ENTRY,
+        ))
+    };
     let mut first = world.prober("first", &policy(Address::A));
     let mut second = world.prober("second", &policy(Address::B));
     for _ in 0..3 {
@@ -92,7 +112,11 @@ fn every_one_of_256_entries_counts() {
     let mut groups = String::new();
     for number in 0..255 {
         let entry = format!("{{ sha256: {number:064x} }}");
-        groups += &group(&format!("g{number}"), "{ host: 192.0.2.11, port: 7000 }", &entry);
+        groups += &group(
+            &format!("g{number}"),
+            "{ host: 192.0.2.11, port: 7000 }",
+            &entry,
+        );
     }
     // The last bit of the mask is Python's.
     let last = group("last", "{ host: 192.0.2.10, port: 7000 }", PYTHON_ENTRY);

@@ -21,9 +21,17 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// Starts `sh -c script` with pipes, and waits for its first line.
-fn start(daemon: &Daemon, name: &str, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
+fn start(
+    daemon: &Daemon,
+    name: &str,
+    script: &str,
+) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut command = daemon.run_command(closed(), Some(name), &["sh", "-c", script]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
@@ -49,7 +57,10 @@ fn exit_codes_are_the_commands_own() {
         let output = daemon.run(closed(), argv);
         assert_eq!(code(&output), want, "{argv:?}: {output:?}");
     }
-    assert_eq!(code(&daemon.run(closed(), &["/usr/bin/no-such-command"])), 127);
+    assert_eq!(
+        code(&daemon.run(closed(), &["/usr/bin/no-such-command"])),
+        127
+    );
     assert!(daemon.ps().is_empty());
 }
 
@@ -65,8 +76,14 @@ fn run_without_a_daemon_is_a_failed_setup() {
 #[test]
 fn signals_to_clawctl_reach_the_command() {
     let daemon = daemon();
-    for (sent, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP"), (Signal::USR1, "USR1")] {
-        let script = format!("trap 'echo got; exit 3' {name}; echo ready; while :; do sleep 0.05; done");
+    for (sent, name) in [
+        (Signal::TERM, "TERM"),
+        (Signal::INT, "INT"),
+        (Signal::HUP, "HUP"),
+        (Signal::USR1, "USR1"),
+    ] {
+        let script =
+            format!("trap 'echo got; exit 3' {name}; echo ready; while :; do sleep 0.05; done");
         let (mut child, mut output) = start(&daemon, "box", &script);
         signal(&child, sent);
         let mut rest = String::new();
@@ -80,15 +97,27 @@ fn signals_to_clawctl_reach_the_command() {
 #[test]
 fn streams_carry_every_byte() {
     let daemon = daemon();
-    let sent: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[usize::try_from(number % 4).unwrap()]).collect();
+    let sent: Vec<u8> = (0..3_000_000_u32)
+        .map(|number| number.to_le_bytes()[usize::try_from(number % 4).unwrap()])
+        .collect();
     let mut command = daemon.run_command(closed(), None, &["sh", "-c", "cat; echo told >&2"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = child.stdin.take().unwrap();
     let copy = sent.clone();
     let writing = std::thread::spawn(move || input.write_all(&copy).unwrap());
     let output = child.wait_with_output().unwrap();
     writing.join().unwrap();
-    assert!(output.stdout == sent, "{} of {} bytes", output.stdout.len(), sent.len());
+    assert!(
+        output.stdout == sent,
+        "{} of {} bytes",
+        output.stdout.len(),
+        sent.len()
+    );
     assert_eq!(text(&output.stderr), "told\n");
 }
 
@@ -115,22 +144,36 @@ for _ in range(3):
 time.sleep(1)
 os.execvp('sh', ['sh', '-c', \"trap '' TERM INT HUP; (sleep 1000 &); echo ready; while :; do sleep 1; done\"])";
     let daemon = daemon();
-    let mut command = daemon.run_command(closed(), Some("box"), &["/usr/bin/python3", "-I", "-c", FORKS]);
+    let mut command = daemon.run_command(
+        closed(),
+        Some("box"),
+        &["/usr/bin/python3", "-I", "-c", FORKS],
+    );
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let pids = processes(&daemon, "box");
     assert!(pids.len() >= 6, "{pids:?}");
     let report = daemon.json(&["stop", "box"]);
     assert_eq!(report[0]["sandbox"], "box", "{report:?}");
     assert!(report[0]["killed"].as_u64() >= Some(6), "{report:?}");
     for pid in pids {
-        assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "{pid} lives");
+        assert!(
+            !Path::new(&format!("/proc/{pid}/exe")).exists(),
+            "{pid} lives"
+        );
     }
     assert_eq!(child.wait().unwrap().code(), Some(137));
     assert!(daemon.ps().is_empty());
     assert!(!daemon.paths().cgroup_parent.join("box").exists());
-    assert!(daemon.audit().iter().any(|record| record["activity"] == "sandbox_stopped"));
+    assert!(
+        daemon
+            .audit()
+            .iter()
+            .any(|record| record["activity"] == "sandbox_stopped")
+    );
     let again = daemon.clawctl(["stop", "box"]).output().unwrap();
     assert_eq!(code(&again), 1, "{again:?}");
 }
@@ -138,7 +181,15 @@ os.execvp('sh', ['sh', '-c', \"trap '' TERM INT HUP; (sleep 1000 &); echo ready;
 #[test]
 fn thirty_sandboxes_run_at_once() {
     let daemon = daemon();
-    let running: Vec<_> = (0..30).map(|number| start(&daemon, &format!("box{number}"), "echo ready; read n; exit $n")).collect();
+    let running: Vec<_> = (0..30)
+        .map(|number| {
+            start(
+                &daemon,
+                &format!("box{number}"),
+                "echo ready; read n; exit $n",
+            )
+        })
+        .collect();
     assert_eq!(daemon.ps().len(), 30);
     for (number, (mut child, _output)) in running.into_iter().enumerate() {
         writeln!(child.stdin.take().unwrap(), "{number}").unwrap();
@@ -160,11 +211,17 @@ fn exit_code_arrives_though_clawd_was_killed() {
 fn name_in_use_is_refused() {
     let daemon = daemon();
     let (_child, _output) = start(&daemon, "box", "echo ready; read n");
-    let output = daemon.run_command(closed(), Some("box"), &["true"]).output().unwrap();
+    let output = daemon
+        .run_command(closed(), Some("box"), &["true"])
+        .output()
+        .unwrap();
     assert_eq!(code(&output), 125, "{output:?}");
     assert!(text(&output.stderr).contains("box"), "{output:?}");
     assert_eq!(daemon.ps().len(), 1);
-    let output = daemon.run_command(closed(), Some("../box"), &["true"]).output().unwrap();
+    let output = daemon
+        .run_command(closed(), Some("../box"), &["true"])
+        .output()
+        .unwrap();
     assert_eq!(code(&output), 2, "{output:?}");
 }
 
@@ -176,5 +233,8 @@ fn status_says_that_everything_is_in_force() {
     assert_eq!(status[0]["problems"], json!([]));
     let hooks = status[0]["hooks"].as_array().unwrap();
     assert_eq!(hooks.len(), 8, "{hooks:?}");
-    assert!(hooks.iter().all(|hook| hook["attached"] == true), "{hooks:?}");
+    assert!(
+        hooks.iter().all(|hook| hook["attached"] == true),
+        "{hooks:?}"
+    );
 }

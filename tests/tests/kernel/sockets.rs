@@ -1,6 +1,6 @@
 //! Kinds of sockets, and ways to make one go somewhere.
 
-use std::{fs, io};
+use std::{fs, process::Command};
 
 use clawd_tests::Address;
 use serde_json::{Value, json};
@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 use crate::support::{Denial, PYTHON_ENTRY, World, direct, group, tcp};
 
 fn one() -> String {
-    direct(&group("one", "{ host: 192.0.2.10, port: 7000 }", PYTHON_ENTRY))
+    direct(&group(
+        "one",
+        "{ host: 192.0.2.10, port: 7000 }",
+        PYTHON_ENTRY,
+    ))
 }
 
 fn ask(how: &str, addr: &str) -> Value {
@@ -30,7 +34,10 @@ fn nonblocking_connect_is_refused_at_once() {
     let mut prober = world.prober("box", &one());
     let want = Denial::tcp("address_not_listed", Address::B, 7000);
     world.refuses(&mut prober, "box", &ask("nonblocking", Address::B), &want);
-    assert_eq!(prober.ask(&ask("nonblocking", Address::A))["name"], "EINPROGRESS");
+    assert_eq!(
+        prober.ask(&ask("nonblocking", Address::A))["name"],
+        "EINPROGRESS"
+    );
 }
 
 #[test]
@@ -53,7 +60,10 @@ fn mptcp_is_judged_like_tcp() {
     let denials = world.denials("box", 0);
     assert!(!denials.is_empty());
     for denial in denials {
-        assert_eq!((&denial["reason"], &denial["dst_ip"]), (&json!("address_not_listed"), &json!(Address::B)));
+        assert_eq!(
+            (&denial["reason"], &denial["dst_ip"]),
+            (&json!("address_not_listed"), &json!(Address::B))
+        );
     }
     world.allows(&mut prober, &mptcp(Address::A));
 }
@@ -62,56 +72,109 @@ fn kernel_has_mptcp() -> bool {
     fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|text| text.trim() == "1")
 }
 
+/// Family, type, protocol, and the protocol's name in audit records.
+const OTHERS: [(u16, &str, u16, &str); 9] = [
+    (2, "SOCK_DGRAM", 136, "udplite"),
+    (10, "SOCK_DGRAM", 136, "udplite"),
+    (2, "SOCK_RAW", 255, "raw"),
+    (2, "SOCK_RAW", 1, "icmp"),
+    (10, "SOCK_RAW", 58, "ipv6-icmp"),
+    (2, "SOCK_STREAM", 132, "sctp"),
+    (10, "SOCK_SEQPACKET", 132, "sctp"),
+    (2, "SOCK_DGRAM", 1, "icmp"),
+    (10, "SOCK_DGRAM", 58, "ipv6-icmp"),
+];
+
+/// Prints the error number of making each of [`OTHERS`], 0 for none.
+fn script() -> String {
+    let wanted: Vec<String> = OTHERS
+        .iter()
+        .map(|(family, kind, protocol, _)| format!("({family}, socket.{kind}, {protocol})"))
+        .collect();
+    format!(
+        "import socket
+def make(*what):
+    try:
+        socket.socket(*what).close()
+        return 0
+    except OSError as error:
+        return error.errno
+print([make(*what) for what in [{}]])",
+        wanted.join(", ")
+    )
+}
+
 #[test]
 fn other_protocols_get_no_socket() {
     let world = World::start();
     let mut prober = world.prober("box", &one());
+    let answer =
+        prober.ask(&json!({ "do": "run", "argv": ["/usr/bin/python3", "-I", "-c", script()] }));
+    let errors: Vec<i32> = serde_json::from_str(answer["ok"]["out"].as_str().unwrap()).unwrap();
+    assert_eq!(errors.len(), OTHERS.len(), "{answer}");
+    assert!(errors.iter().all(|error| *error > 0), "{answer}");
     for (family, kind, protocol, name) in [
-        (4, "dgram", 136, "UDP-Lite"),
-        (6, "dgram", 136, "UDP-Lite over IPv6"),
-        (4, "raw", 255, "raw"),
-        (4, "raw", 1, "raw ICMP"),
-        (6, "raw", 58, "raw ICMPv6"),
-        (4, "dgram", 1, "ping"),
-        (6, "dgram", 58, "ping over IPv6"),
-        (4, "stream", 132, "SCTP"),
-        (4, "stream", 33, "DCCP"),
         (17, "raw", 768, "packet"),
         (44, "raw", 0, "XDP"),
         (40, "stream", 0, "vsock"),
         (16, "raw", 9, "netlink audit"),
         (38, "dgram", 0, "kernel cryptography"),
     ] {
-        let answer = prober.ask(&json!({ "do": "make_socket", "family": family, "kind": kind, "protocol": protocol }));
+        let answer = prober.ask(
+            &json!({ "do": "make_socket", "family": family, "kind": kind, "protocol": protocol }),
+        );
         assert!(answer["errno"].as_i64() > Some(0), "{name}: {answer}");
     }
     for (family, kind) in [(4, "stream"), (4, "dgram"), (6, "stream"), (6, "dgram")] {
-        let answer = prober.ask(&json!({ "do": "make_socket", "family": family, "kind": kind, "protocol": 0 }));
+        let answer = prober
+            .ask(&json!({ "do": "make_socket", "family": family, "kind": kind, "protocol": 0 }));
         assert_eq!(answer["ok"], "made", "{answer}");
     }
 }
 
 #[test]
-fn udp_lite_is_refused_by_the_kernels_hook_and_reported() {
+fn other_protocols_are_refused_by_the_hook_without_seccomp() {
     let world = World::start();
-    let mut prober = world.prober("box", &one());
-    let outside = world.daemon.place().run(|| -> io::Result<()> {
-        // Without clawd it is there; else the test would prove nothing.
-        let output = std::process::Command::new("/usr/bin/python3")
-            .args(["-c", "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 136)"])
-            .output()?;
-        if output.status.success() { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
-    });
-    if outside.is_err() {
-        eprintln!("SKIPPED: this kernel has no UDP-Lite");
-        return;
+    let _prober = world.prober("box", &one());
+    // Root on the host's network: who cannot make a socket here has no such protocol in its kernel.
+    let host = errors_of(&world, "true");
+    let cgroup = world.daemon.paths().cgroup_parent.join("box/cgroup.procs");
+    let inside = errors_of(&world, &format!("echo $$ > {}", cgroup.display()));
+    let mut want = Vec::new();
+    for ((other, host), inside) in OTHERS.iter().zip(host).zip(inside) {
+        if host == 0 {
+            assert_eq!(inside, EPROTONOSUPPORT, "{other:?}");
+            want.push(other.3);
+        } else {
+            eprintln!("SKIPPED: this kernel makes no socket {other:?} (error {host})");
+        }
     }
-    let answer = prober.ask(&json!({ "do": "make_socket", "family": 4, "kind": "dgram", "protocol": 136 }));
-    assert_eq!(answer["name"], "EPROTONOSUPPORT", "{answer}");
+    assert!(want.contains(&"raw"), "{want:?}");
     let denials = world.denials("box", 0);
-    let [denial] = denials.as_slice() else { panic!("one denial: {denials:?}") };
-    assert_eq!(denial["reason"], "protocol_not_supported");
-    assert_eq!(denial["activity"], "socket");
-    assert_eq!(denial["protocol"], "udplite");
-    assert_eq!(denial["socket_type"], "dgram");
+    let got: Vec<_> = denials
+        .iter()
+        .filter_map(|denial| denial["protocol"].as_str())
+        .collect();
+    assert_eq!(got, want);
+    for denial in &denials {
+        assert_eq!(
+            (&denial["reason"], &denial["activity"]),
+            (&json!("protocol_not_supported"), &json!("socket"))
+        );
+    }
+}
+
+const EPROTONOSUPPORT: i32 = 93;
+
+/// What [`script`] prints when a shell starts it after `first`.
+fn errors_of(world: &World, first: &str) -> Vec<i32> {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        &format!("{first} && exec /usr/bin/python3 -I -c \"$1\""),
+        "sh",
+        &script(),
+    ]);
+    let output = world.daemon.place().output(command).expect("sh");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }

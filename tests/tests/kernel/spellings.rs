@@ -13,7 +13,8 @@ fn wide() -> String {
 }
 
 fn one() -> String {
-    let endpoints = "{ host: 192.0.2.10, port: 7000 }, { host: 192.0.2.10, port: 7000, protocol: udp }";
+    let endpoints =
+        "{ host: 192.0.2.10, port: 7000 }, { host: 192.0.2.10, port: 7000, protocol: udp }";
     direct(&group("one", endpoints, PYTHON_ENTRY))
 }
 
@@ -28,12 +29,26 @@ fn mapped_ipv4_is_judged_as_ipv4() {
     let mut prober = world.prober("box", &one());
     world.allows(&mut prober, &tcp("::ffff:192.0.2.10", 7000));
     let ask = tcp("::ffff:192.0.2.11", 7000);
-    world.refuses(&mut prober, "box", &ask, &Denial::tcp("address_not_listed", Address::B, 7000));
+    world.refuses(
+        &mut prober,
+        "box",
+        &ask,
+        &Denial::tcp("address_not_listed", Address::B, 7000),
+    );
     // A rule for all of IPv6 does not hold IPv4 by another name.
-    let six = direct(&group("six", "{ cidr: \"::/0\", port: 7000 }", PYTHON_ENTRY));
+    let six = direct(&group(
+        "six",
+        "{ cidr: \"::/0\", port: 7000 }",
+        PYTHON_ENTRY,
+    ));
     let mut prober = world.prober("six", &six);
     let ask = tcp("::ffff:192.0.2.10", 7000);
-    world.refuses(&mut prober, "six", &ask, &Denial::tcp("address_not_listed", Address::A, 7000));
+    world.refuses(
+        &mut prober,
+        "six",
+        &ask,
+        &Denial::tcp("address_not_listed", Address::A, 7000),
+    );
 }
 
 #[test]
@@ -41,17 +56,29 @@ fn datagrams_are_judged_one_by_one() {
     let world = World::start();
     let mut prober = world.prober("box", &one());
     for how in ["udp_sendto", "udp_sendmsg", "udp_connect"] {
-        let activity = if how == "udp_connect" { "connect" } else { "sendmsg" };
+        let activity = if how == "udp_connect" {
+            "connect"
+        } else {
+            "sendmsg"
+        };
         let ask = |addr: &str| json!({ "do": how, "addr": addr, "port": UDP_ECHO });
         world.allows(&mut prober, &ask(Address::A));
-        let want = Denial { activity, ..Denial::sendmsg("address_not_listed", Address::B, UDP_ECHO) };
+        let want = Denial {
+            activity,
+            ..Denial::sendmsg("address_not_listed", Address::B, UDP_ECHO)
+        };
         world.refuses(&mut prober, "box", &ask(Address::B), &want);
         world.allows(&mut prober, &with(ask("::ffff:192.0.2.10"), "family", 6));
         let mapped = with(ask("::ffff:192.0.2.11"), "family", 6);
         world.refuses(&mut prober, "box", &mapped, &want);
         // The IPv4 address in an IPv4 sockaddr, on an IPv6 socket.
         world.allows(&mut prober, &with(ask(Address::A), "v4_on_v6", true));
-        world.refuses(&mut prober, "box", &with(ask(Address::B), "v4_on_v6", true), &want);
+        world.refuses(
+            &mut prober,
+            "box",
+            &with(ask(Address::B), "v4_on_v6", true),
+            &want,
+        );
     }
 }
 
@@ -59,9 +86,13 @@ fn datagrams_are_judged_one_by_one() {
 fn second_datagram_of_one_call_is_judged_too() {
     let world = World::start();
     let mut prober = world.prober("box", &one());
-    let ask = json!({ "do": "udp_sendmmsg", "first": Address::A, "addr": Address::B, "port": UDP_ECHO });
+    let ask =
+        json!({ "do": "udp_sendmmsg", "first": Address::A, "addr": Address::B, "port": UDP_ECHO });
     let answer = prober.ask(&ask);
-    if answer["name"].as_str().is_some_and(|name| name.contains("ModuleNotFound")) {
+    if answer["name"]
+        .as_str()
+        .is_some_and(|name| name.contains("ModuleNotFound"))
+    {
         eprintln!("SKIPPED: this Python has no ctypes, so it cannot call sendmmsg(2)");
         return;
     }
@@ -69,7 +100,9 @@ fn second_datagram_of_one_call_is_judged_too() {
     assert_eq!(answer["ok"], 1, "{answer}");
     assert!(world.internet.contacts_at(Address::B, UDP_ECHO).is_empty());
     let denials = world.denials("box", 0);
-    let [denial] = denials.as_slice() else { panic!("one denial: {denials:?}") };
+    let [denial] = denials.as_slice() else {
+        panic!("one denial: {denials:?}")
+    };
     assert_eq!(denial["dst_ip"], Address::B);
 }
 
@@ -77,14 +110,27 @@ fn second_datagram_of_one_call_is_judged_too() {
 fn unspecified_address_is_judged_as_loopback() {
     let world = World::start();
     let mut prober = world.prober("box", &one());
-    for (address, as_ip) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::ffff:0.0.0.0", "127.0.0.1")] {
+    for (address, as_ip) in [
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "::1"),
+        ("::ffff:0.0.0.0", "127.0.0.1"),
+    ] {
         let ask = tcp(address, 7000);
-        world.refuses(&mut prober, "box", &ask, &Denial::tcp("address_not_listed", as_ip, 7000));
+        world.refuses(
+            &mut prober,
+            "box",
+            &ask,
+            &Denial::tcp("address_not_listed", as_ip, 7000),
+        );
     }
     let mut prober = world.prober("wide", &wide());
     // Allowed by the rule, and nobody listens there.
     for address in ["0.0.0.0", "::"] {
-        assert_eq!(prober.ask(&tcp(address, 7000))["name"], "ECONNREFUSED", "{address}");
+        assert_eq!(
+            prober.ask(&tcp(address, 7000))["name"],
+            "ECONNREFUSED",
+            "{address}"
+        );
     }
 }
 
@@ -92,7 +138,12 @@ fn unspecified_address_is_judged_as_loopback() {
 fn loopback_is_free_in_a_network_of_its_own() {
     let world = World::start();
     let mut prober = world.prober("box", closed());
-    for (addr, to) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "0.0.0.0"), ("::1", "::")] {
+    for (addr, to) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("::1", "::"),
+    ] {
         let answer = prober.ask(&json!({ "do": "listen", "addr": addr, "to": to }));
         assert_eq!(answer["ok"], "ping", "{to}: {answer}");
     }
@@ -108,7 +159,11 @@ fn loopback_of_the_host_needs_a_rule() {
     let answer = prober.ask(&json!({ "do": "listen", "addr": "127.0.0.1" }));
     assert_eq!(answer["name"], "EPERM", "{answer}");
     assert_eq!(world.denials("closed", 0).len(), before + 1);
-    let policy = direct(&group("loopback", "{ host: 127.0.0.1, port: 7000 }", PYTHON_ENTRY));
+    let policy = direct(&group(
+        "loopback",
+        "{ host: 127.0.0.1, port: 7000 }",
+        PYTHON_ENTRY,
+    ));
     let mut prober = world.prober("open", &policy);
     assert_eq!(prober.ask(&tcp("127.0.0.1", 7000))["name"], "ECONNREFUSED");
     assert_eq!(prober.ask(&tcp("127.0.0.2", 7000))["name"], "EPERM");
@@ -120,7 +175,10 @@ fn embedded_ipv4_is_refused_whatever_is_listed() {
     let mut prober = world.prober("box", &wide());
     // The rule is as wide as it can be, and the test's internet has the addresses.
     world.allows(&mut prober, &tcp(Address::C6, 7000));
-    for address in Address::EMBEDDED.iter().chain(&["::192.0.2.10", "::ffff:0:192.0.2.10"]) {
+    for address in Address::EMBEDDED
+        .iter()
+        .chain(&["::192.0.2.10", "::ffff:0:192.0.2.10"])
+    {
         let want = Denial::tcp("embedded_address", address, 7000);
         world.refuses(&mut prober, "box", &tcp(address, 7000), &want);
     }
@@ -131,7 +189,10 @@ fn embedded_ipv4_could_be_reached_without_clawd() {
     let world = World::start();
     for address in Address::EMBEDDED {
         let at = std::net::SocketAddr::new(address.parse().unwrap(), 7000);
-        let reached = world.internet.host().run(move || std::net::TcpStream::connect(at).map(drop));
+        let reached = world
+            .internet
+            .host()
+            .run(move || std::net::TcpStream::connect(at).map(drop));
         assert!(reached.is_ok(), "{address}: {reached:?}");
     }
 }
@@ -149,8 +210,18 @@ fn group_addresses_are_refused_whatever_is_listed() {
         ("fe80::1", "link_local_without_scope"),
     ] {
         let ask = json!({ "do": "udp_sendto", "addr": address, "port": UDP_ECHO });
-        world.refuses(&mut prober, "box", &ask, &Denial::sendmsg(reason, address, UDP_ECHO));
+        world.refuses(
+            &mut prober,
+            "box",
+            &ask,
+            &Denial::sendmsg(reason, address, UDP_ECHO),
+        );
         let ask = tcp(address, 7000);
-        world.refuses(&mut prober, "box", &ask, &Denial::tcp(reason, address, 7000));
+        world.refuses(
+            &mut prober,
+            "box",
+            &ask,
+            &Denial::tcp(reason, address, 7000),
+        );
     }
 }

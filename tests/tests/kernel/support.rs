@@ -27,7 +27,11 @@ pub(crate) fn direct(groups: &str) -> String {
 
 /// As [`direct`], with other trees to execute and to write.
 pub(crate) fn direct_with(read_execute: &str, read_write: &str, groups: &str) -> String {
-    let groups = if groups.is_empty() { " {}\n".to_owned() } else { format!("\n{groups}") };
+    let groups = if groups.is_empty() {
+        " {}\n".to_owned()
+    } else {
+        format!("\n{groups}")
+    };
     format!(
         "version: 2\n\
          filesystem_policy: {{ read_execute: {read_execute}, read_write: {read_write} }}\n\
@@ -86,12 +90,23 @@ pub(crate) struct Denial<'a> {
 impl<'a> Denial<'a> {
     /// A TCP connect of the prober's.
     pub(crate) fn tcp(reason: &'a str, ip: &'a str, port: u16) -> Self {
-        Self { reason, ip, port, protocol: "tcp", activity: "connect", exe: Path::new(PYTHON) }
+        Self {
+            reason,
+            ip,
+            port,
+            protocol: "tcp",
+            activity: "connect",
+            exe: Path::new(PYTHON),
+        }
     }
 
     /// A datagram of the prober's, with its own destination.
     pub(crate) fn sendmsg(reason: &'a str, ip: &'a str, port: u16) -> Self {
-        Self { protocol: "udp", activity: "sendmsg", ..Self::tcp(reason, ip, port) }
+        Self {
+            protocol: "udp",
+            activity: "sendmsg",
+            ..Self::tcp(reason, ip, port)
+        }
     }
 }
 
@@ -116,7 +131,11 @@ impl World {
 
     /// The numbers of the last audit record so far.
     fn last_record(&self) -> u64 {
-        self.daemon.audit().last().and_then(|record| record["seq"].as_u64()).unwrap_or(0)
+        self.daemon
+            .audit()
+            .last()
+            .and_then(|record| record["seq"].as_u64())
+            .unwrap_or(0)
     }
 
     /// What the internet has seen, once nothing is under way any more.
@@ -135,12 +154,19 @@ impl World {
     /// Does `attempt` and proves that the internet saw nothing of it and that exactly one denial,
     /// this one, is in the audit log; returns what `attempt` did.
     #[track_caller]
-    pub(crate) fn refused<T>(&self, sandbox: &str, want: &Denial<'_>, attempt: impl FnOnce() -> T) -> T {
+    pub(crate) fn refused<T>(
+        &self,
+        sandbox: &str,
+        want: &Denial<'_>,
+        attempt: impl FnOnce() -> T,
+    ) -> T {
         let (record_before, seen_before) = (self.last_record(), self.seen());
         let result = attempt();
         assert_eq!(self.seen(), seen_before, "the internet saw it");
         let denials = self.denials(sandbox, record_before);
-        let [denial] = denials.as_slice() else { panic!("one denial: {denials:?}") };
+        let [denial] = denials.as_slice() else {
+            panic!("one denial: {denials:?}")
+        };
         self.check(denial, want);
         result
     }
@@ -148,7 +174,9 @@ impl World {
     /// The sandbox's denials after record `seq`.
     pub(crate) fn denials(&self, sandbox: &str, seq: u64) -> Vec<Value> {
         let is_denial = |record: &Value| {
-            record["seq"].as_u64() > Some(seq) && record["sandbox"] == sandbox && record["action"] == "denied"
+            record["seq"].as_u64() > Some(seq)
+                && record["sandbox"] == sandbox
+                && record["action"] == "denied"
         };
         self.daemon.audit().into_iter().filter(is_denial).collect()
     }
@@ -163,7 +191,11 @@ impl World {
         assert_eq!(denial["protocol"], want.protocol, "{denial}");
         assert_eq!(denial["activity"], want.activity, "{denial}");
         assert_eq!(denial["exe"], exe.display().to_string(), "{denial}");
-        assert_eq!(denial["sha256"], sha256_of_file(&exe).expect("its content"), "{denial}");
+        assert_eq!(
+            denial["sha256"],
+            sha256_of_file(&exe).expect("its content"),
+            "{denial}"
+        );
         assert_eq!(denial["rule"], Value::Null, "{denial}");
         assert_eq!(denial["class"]["uid"], 4001, "{denial}");
         assert!(denial["pid"].as_u64() > Some(1), "{denial}");
@@ -171,14 +203,26 @@ impl World {
 
     /// [`World::refused`] of one thing that a prober is asked to do: EPERM, at once, and its own pid.
     #[track_caller]
-    pub(crate) fn refuses(&self, prober: &mut Prober, sandbox: &str, ask: &Value, want: &Denial<'_>) {
+    pub(crate) fn refuses(
+        &self,
+        prober: &mut Prober,
+        sandbox: &str,
+        ask: &Value,
+        want: &Denial<'_>,
+    ) {
         let before = self.last_record();
         let answer = self.refused(sandbox, want, || prober.ask(ask));
         assert_eq!(answer["errno"], 1, "{ask}: {answer}");
-        assert!(answer["ms"].as_f64().is_some_and(|ms| ms < 1000.0), "{ask}: {answer}");
+        assert!(
+            answer["ms"].as_f64().is_some_and(|ms| ms < 1000.0),
+            "{ask}: {answer}"
+        );
         let denial = self.denials(sandbox, before);
         let pids = self.pids(sandbox, PYTHON);
-        assert!(pids.iter().any(|pid| denial[0]["pid"] == *pid), "{denial:?} is not of {pids:?}");
+        assert!(
+            pids.iter().any(|pid| denial[0]["pid"] == *pid),
+            "{denial:?} is not of {pids:?}"
+        );
     }
 
     /// Asks for something that must work; proves that a server saw it.
@@ -187,7 +231,10 @@ impl World {
         let before = self.internet.contacts().len();
         let answer = prober.ask(ask);
         assert_eq!(answer["ok"], "ping", "{ask}: {answer}");
-        assert!(self.internet.contacts().len() > before, "{ask}: no server saw it");
+        assert!(
+            self.internet.contacts().len() > before,
+            "{ask}: no server saw it"
+        );
     }
 
     /// The host's pids of the sandbox's processes whose program's name begins like `program`.
@@ -203,7 +250,11 @@ impl World {
 
 /// The processes in a sandbox's cgroup.
 pub(crate) fn processes(daemon: &Daemon, sandbox: &str) -> Vec<u32> {
-    let path = daemon.paths().cgroup_parent.join(sandbox).join("cgroup.procs");
+    let path = daemon
+        .paths()
+        .cgroup_parent
+        .join(sandbox)
+        .join("cgroup.procs");
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }

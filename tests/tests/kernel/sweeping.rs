@@ -22,18 +22,31 @@ fn killed_run_is_swept_away() {
         be_killed();
     }
     let mut victim = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "sweeping::killed_run_is_swept_away", "--nocapture"])
+        .args([
+            "--exact",
+            "sweeping::killed_run_is_swept_away",
+            "--nocapture",
+        ])
         .env(VICTIM, "1")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    let name = lines.map_while(Result::ok).find_map(|line| line.split_once("victim: ").map(|(_, name)| name.to_owned()));
+    let name = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("victim: ").map(|(_, name)| name.to_owned()));
     let name = name.expect("the other run came up");
     victim.kill().unwrap();
     victim.wait().unwrap();
-    let left = [Path::new(BPFFS).join(&name), cgroup2_mount().unwrap().join(&name), Path::new("/var/tmp").join(&name)];
-    assert!(left.iter().all(|path| path.exists()), "the run left nothing to sweep away");
+    let left = [
+        Path::new(BPFFS).join(&name),
+        cgroup2_mount().unwrap().join(&name),
+        Path::new("/var/tmp").join(&name),
+    ];
+    assert!(
+        left.iter().all(|path| path.exists()),
+        "the run left nothing to sweep away"
+    );
     // The daemon dies with the run; only then nothing makes anything new.
     eventually("its programs are gone", || running(&name, "clawd") == 0);
     sweep();
@@ -44,16 +57,25 @@ fn killed_run_is_swept_away() {
 /// How many processes name `scratch` in their arguments and `program` in their first.
 fn running(scratch: &str, program: &str) -> usize {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let commands = processes.filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok());
+    let commands =
+        processes.filter_map(|process| fs::read_to_string(process.path().join("cmdline")).ok());
     let matches = |command: &String| {
-        command.contains(scratch) && command.split('\0').next().is_some_and(|first| first.ends_with(program))
+        command.contains(scratch)
+            && command
+                .split('\0')
+                .next()
+                .is_some_and(|first| first.ends_with(program))
     };
     commands.filter(matches).count()
 }
 
 fn be_killed() -> ! {
     let world = World::start();
-    let policy = direct(&group("g", "{ host: 192.0.2.10, port: 7000 }", PYTHON_ENTRY));
+    let policy = direct(&group(
+        "g",
+        "{ host: 192.0.2.10, port: 7000 }",
+        PYTHON_ENTRY,
+    ));
     let mut prober = world.prober("box", &policy);
     world.allows(&mut prober, &tcp(Address::A, 7000));
     println!("\nvictim: {}", world.daemon.scratch().name());
