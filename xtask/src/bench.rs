@@ -108,10 +108,12 @@ fn checked(command: &mut Command) -> anyhow::Result<()> {
 
 fn measure(chosen: &[&Measure], arguments: &Arguments) -> anyhow::Result<()> {
     let json = arguments.has(JSON);
+    let scheduling = machine::go_first();
     if !json {
         for line in machine::lines() {
             println!("{line}");
         }
+        println!("{scheduling}");
         for measure in chosen {
             println!("{}: {}", measure.name, measure.about);
         }

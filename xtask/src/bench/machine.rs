@@ -1,6 +1,9 @@
-//! Which machine the figures are of.
+//! Which machine the figures are of, with what else it may do meanwhile.
 
 use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
 
 /// Lines for the head of a report: the kernel, then the processors. Nothing in them changes from run
 /// to run on one machine.
@@ -13,6 +16,25 @@ pub(crate) fn lines() -> [String; 2] {
         format!("kernel {} {}", release.trim(), std::env::consts::ARCH),
         format!("cpu {} x {count}", model(&cpus)),
     ]
+}
+
+/// Has this process, and everything that it starts from now on, go before all ordinary work of the
+/// machine; what is measured inside and outside alike. Returns a line for the head of a report.
+pub(crate) fn go_first() -> String {
+    match real_time() {
+        Ok(()) => "scheduling real-time, inside and outside".to_owned(),
+        Err(error) => format!("scheduling ordinary, so other work on the machine shows: {error:#}"),
+    }
+}
+
+fn real_time() -> anyhow::Result<()> {
+    let mut command = Command::new("chrt");
+    command.args(["--rr", "--pid", "1", &std::process::id().to_string()]);
+    let output = command.output().context("cannot start chrt")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// The processors' name, where the kernel tells one.
