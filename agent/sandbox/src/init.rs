@@ -5,6 +5,7 @@ mod confine;
 mod reaper;
 
 use std::{
+    io::Write as _,
     os::{fd::OwnedFd, unix::net::UnixStream},
     time::Instant,
 };
@@ -120,7 +121,11 @@ fn start(channel: &UnixStream) -> Result<Started, Failed> {
                 mounts: built.mounts,
             };
             let failed = become_command(channel, &command, expected);
-            leave(report(channel, failed))
+            let code = report(channel, failed);
+            // Told apart from an exec, so that no status is taken for the command's; where it
+            // fails, pid 1 is gone and reports nothing.
+            drop((&exec_end).write_all(&[reaper::NOT_EXECUTED]));
+            leave(code)
         }
     }
 }

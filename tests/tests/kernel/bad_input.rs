@@ -240,6 +240,13 @@ fn wrong_policy(daemon: &Daemon, policy: &str) -> Output {
         .unwrap()
 }
 
+fn wrong_command(daemon: &Daemon, command: &str) -> Output {
+    daemon
+        .run_command(closed(), Some("box"), &[command])
+        .output()
+        .unwrap()
+}
+
 #[test]
 fn unknown_key_of_a_policy_is_told_with_its_place() {
     let daemon = Daemon::start(None).unwrap();
@@ -284,15 +291,18 @@ fn sandbox_that_cannot_be_built_leaves_nothing() {
         text(&output.stderr).contains("/no/such/folder"),
         "{output:?}"
     );
-    let output = daemon
-        .run_command(closed(), Some("box"), &["no-such-command"])
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 127, "{output:?}");
-    assert!(
-        text(&output.stderr).contains("no-such-command"),
-        "{output:?}"
-    );
+    // Again and again: the reason must not be overtaken by the sandbox's end.
+    for _ in 0..20 {
+        let output = wrong_command(&daemon, "no-such-command");
+        assert_eq!(code(&output), 127, "{output:?}");
+        assert!(
+            text(&output.stderr).contains("no-such-command"),
+            "{output:?}"
+        );
+        let output = wrong_command(&daemon, "/etc/passwd");
+        assert_eq!(code(&output), 126, "{output:?}");
+        assert!(text(&output.stderr).contains("/etc/passwd"), "{output:?}");
+    }
     let as_root = format!("{}process: {{ run_as_user: root }}\n", closed());
     assert_eq!(code(&wrong_policy(&daemon, &as_root)), 2);
     assert!(daemon.ps().is_empty());

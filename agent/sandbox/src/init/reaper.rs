@@ -37,11 +37,18 @@ pub(super) fn block_signals() -> io::Result<()> {
     signals::block(&[libc::SIGCHLD])
 }
 
+/// What the forked half writes to its end of the exec pipe where there is no command to execute.
+pub(super) const NOT_EXECUTED: u8 = b'n';
+
 /// Waits for the command's end, writes it to `status`, returns the exit code. What still runs in
 /// the sandbox is killed by the kernel when pid 1 exits.
+///
+/// Writes nothing where the command was never executed: the daemon was told why, and a status that
+/// overtook that message would hide it.
 pub(super) fn reap(command: Pid, exec: impl Read, status: &OwnedFd) -> u8 {
-    let end = settle(exec).and_then(|()| wait_for_end(command));
-    let (line, code) = match end {
+    let settled = settle(exec);
+    let executed = !matches!(settled, Ok(Exec::Failed));
+    let (line, code) = match settled.and_then(|_exec| wait_for_end(command)) {
         Ok(End::Exited(code)) => (format!("exit {code}\n"), code),
         Ok(End::Signalled(signal)) => {
             let code = 128_i32.saturating_add(signal);
@@ -52,6 +59,9 @@ pub(super) fn reap(command: Pid, exec: impl Read, status: &OwnedFd) -> u8 {
             i32::from(Failed::SETUP),
         ),
     };
+    if !executed {
+        return u8::try_from(code).unwrap_or(u8::MAX);
+    }
     let written = status
         .try_clone()
         .and_then(|fd| std::fs::File::from(fd).write_all(line.as_bytes()));
@@ -60,15 +70,26 @@ pub(super) fn reap(command: Pid, exec: impl Read, status: &OwnedFd) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
+/// What became of the command's exec.
+enum Exec {
+    /// Its program runs, or was killed on the way.
+    Done,
+    /// There is no command.
+    Failed,
+}
+
 /// Lets go of what belongs to the command and, once it is executed, of the daemon.
-fn settle(mut exec: impl Read) -> io::Result<()> {
+fn settle(mut exec: impl Read) -> io::Result<Exec> {
     // The ends of the command's pipes must be the command's alone.
     streams_to_null()?;
-    // Nothing is ever written: the end means that the command's program runs, or that it is gone.
-    let mut nothing = [0];
-    while exec.read(&mut nothing)? != 0 {}
+    // The end means that the command's program runs, or that it is gone.
+    let mut told = [0];
+    let exec = match exec.read(&mut told)? {
+        0 => Exec::Done,
+        _ => Exec::Failed,
+    };
     set_parent_process_death_signal(None)?;
-    Ok(())
+    Ok(exec)
 }
 
 fn wait_for_end(command: Pid) -> io::Result<End> {
