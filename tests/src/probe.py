@@ -132,7 +132,10 @@ def listen(ask):
         port = server.getsockname()[1]
 
         def serve():
-            peer, _ = server.accept()
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return  # closed, because the connect was refused
             with peer:
                 peer.sendall(peer.recv(64))
 
