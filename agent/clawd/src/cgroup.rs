@@ -3,11 +3,14 @@
 use std::{
     fs::{self, File},
     io,
+    os::fd::{AsFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::fs::{FlockOperation, flock};
 
 /// How long killed processes may take to leave their cgroup.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,6 +30,8 @@ pub(crate) enum CgroupError {
         "clawd runs in a cgroup namespace of its own, where it cannot tell how deep its cgroups are; run it on the host"
     )]
     Namespace,
+    #[error("another clawd has its sandboxes in {}; stop it or give another --cgroup-parent", path.display())]
+    InUse { path: PathBuf },
     #[error("cannot {what} cgroup {}", path.display())]
     Io {
         what: &'static str,
@@ -40,8 +45,38 @@ pub(crate) enum CgroupError {
 #[derive(Debug)]
 pub(crate) struct Parent {
     path: PathBuf,
+    mount: PathBuf,
+    /// Its id in the kernel.
+    pub(crate) id: u64,
+    /// Held open, and locked: one daemon to a parent.
+    dir: File,
     /// Depth of its children below the root of the hierarchy.
     pub(crate) sandbox_level: u32,
+}
+
+/// How deep a parent is looked for.
+const PARENT_DEPTH_MAX: u32 = 8;
+
+/// Looks for a cgroup by its id.
+fn find_below(dir: &Path, cgroup_id: u64, depth: u32) -> Result<Option<PathBuf>, CgroupError> {
+    for entry in fs::read_dir(dir).map_err(failed("list", dir))?.flatten() {
+        // What goes away meanwhile is not it: the one that is looked for has programs attached.
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if !metadata.is_dir() {
+            continue;
+        }
+        if metadata.ino() == cgroup_id {
+            return Ok(Some(entry.path()));
+        }
+        if depth > 1
+            && let Ok(Some(found)) = find_below(&entry.path(), cgroup_id, depth - 1)
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// The cgroup of one sandbox.
@@ -83,8 +118,16 @@ impl Parent {
             return Err(CgroupError::Outside { path, mount });
         }
         fs::create_dir_all(&path).map_err(failed("make", &path))?;
+        let dir = File::open(&path).map_err(failed("open", &path))?;
+        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(CgroupError::InUse { path });
+        }
+        let id = dir.metadata().map_err(failed("look at", &path))?.ino();
         Ok(Self {
             path,
+            mount,
+            id,
+            dir,
             sandbox_level: depth.saturating_add(1),
         })
     }
@@ -93,9 +136,14 @@ impl Parent {
         &self.path
     }
 
-    /// Opens it, to attach programs.
-    pub(crate) fn open(&self) -> Result<File, CgroupError> {
-        File::open(&self.path).map_err(failed("open", &self.path))
+    /// The cgroup itself, to attach programs.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Where the cgroup with that id is, if there still is one.
+    pub(crate) fn find(&self, cgroup_id: u64) -> Result<Option<PathBuf>, CgroupError> {
+        find_below(&self.mount, cgroup_id, PARENT_DEPTH_MAX)
     }
 
     /// Makes the cgroup of a new sandbox; it must not exist.

@@ -199,7 +199,13 @@ fn end(shared: &Shared, signal: &'static str) {
     if let Err(error) = fs::remove_file(&shared.config.socket) {
         tracing::warn!(%error, "the control socket stays");
     }
-    if live > 0 {
+    // Cgroups without a sandbox of this daemon's are not known to be dead.
+    if live > 0
+        || shared
+            .parent
+            .children()
+            .is_ok_and(|children| !children.is_empty())
+    {
         return;
     }
     if let Err(error) = shared.pins.remove() {

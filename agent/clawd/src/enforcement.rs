@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clawd_common::ABI_VERSION;
-use clawd_kernel::{Installed, PinState, Pins};
+use clawd_kernel::{Attachment, Installed, PinState, Pins};
 
 use crate::{cgroup::Parent, config::Config};
 
@@ -20,15 +20,9 @@ pub(crate) enum Origin {
 pub(crate) fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::Result<Origin> {
     match pins.state()? {
         PinState::Ours => {
-            let level = pins.meta()?.sandbox_cgroup_level;
-            if level != parent.sandbox_level {
-                bail!(
-                    "the programs pinned in {} judge cgroups at depth {level}, but those below {} are at depth {}; \
-                     give the --cgroup-parent that clawd was started with before",
-                    pins.dir().display(),
-                    parent.path().display(),
-                    parent.sandbox_level
-                );
+            let attached_to = pins.meta()?.parent_cgroup_id;
+            if attached_to != parent.id {
+                return replace_misplaced(pins, parent, attached_to);
             }
             if let Some(missing) = pins.hooks().iter().find(|hook| hook.program_id.is_none()) {
                 bail!(
@@ -77,8 +71,30 @@ fn replace_foreign(
     install(pins, parent)
 }
 
+/// Pins of this build whose programs are attached to another cgroup: they would judge nothing here.
+fn replace_misplaced(pins: &Pins, parent: &Parent, attached_to: u64) -> anyhow::Result<Origin> {
+    if let Some(path) = parent.find(attached_to)? {
+        bail!(
+            "the programs pinned in {} judge the sandboxes below {}, not those below {}; give that as \
+             --cgroup-parent, or another folder as --bpffs",
+            pins.dir().display(),
+            path.display(),
+            parent.path().display()
+        );
+    }
+    tracing::info!("replacing pins whose cgroup is gone; no sandbox lives by them");
+    pins.remove()
+        .context("cannot remove the pins of a cgroup that is gone")?;
+    install(pins, parent)
+}
+
 fn install(pins: &Pins, parent: &Parent) -> anyhow::Result<Origin> {
-    let Installed { programs } = clawd_kernel::install(pins, parent.open()?, parent.sandbox_level)
+    let to = Attachment {
+        parent: parent.dir(),
+        parent_cgroup_id: parent.id,
+        sandbox_cgroup_level: parent.sandbox_level,
+    };
+    let Installed { programs } = clawd_kernel::install(pins, to)
         .context("cannot put the programs in place; nothing was left attached")?;
     for program in programs {
         tracing::debug!(

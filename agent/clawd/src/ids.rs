@@ -69,6 +69,14 @@ impl Ids {
         })
     }
 
+    /// Sees to it that no number up to these (sandbox, policy, file) is given.
+    pub(crate) fn pass(&mut self, (sandbox, policy, file): (u32, u32, u32)) {
+        let next = &mut self.next;
+        next.sandbox_id = next.sandbox_id.max(sandbox.saturating_add(1));
+        next.policy_id = next.policy_id.max(policy.saturating_add(1));
+        next.file_id = next.file_id.max(file.saturating_add(1));
+    }
+
     pub(crate) fn sandbox(&mut self) -> Result<u32, IdError> {
         self.take("sandboxes", |next| &mut next.sandbox_id)
     }
@@ -122,6 +130,11 @@ mod tests {
             }
         }
         assert!(!seen.contains(&0));
+        let mut ids = Ids::open(&dir).expect("opened");
+        ids.pass((0, 9_000, 0));
+        assert_eq!(ids.policy().expect("an id"), 9_001);
+        let mut ids = Ids::open(&dir).expect("opened");
+        assert!(ids.policy().expect("an id") > 9_001);
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts with the identities that the kernel has.
-    pub(crate) fn new(kernel: Kernel, ids: Ids, mut keys: FileKeyReader, own: &File) -> Self {
+    pub(crate) fn new(kernel: Kernel, mut ids: Ids, mut keys: FileKeyReader, own: &File) -> Self {
         let (mut files, mut published, mut hashes) =
             (HashMap::new(), HashMap::new(), HashMap::new());
         for (key, value) in kernel.identities() {
@@ -93,6 +93,9 @@ impl Registry {
             published.insert(key, value.file_id);
             hashes.insert(key, value.sha256);
         }
+        // A state directory may be lost while pins live; a number given twice would be an identity
+        // given to the wrong file.
+        ids.pass(kernel.greatest_ids());
         let inner = Inner {
             kernel,
             ids,

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::AsFd,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
 };
 
@@ -108,19 +108,25 @@ pub fn verify() -> Result<Vec<ProgramReport>, InstallError> {
     load_programs(&mut ebpf, &btf)
 }
 
-/// Loads the programs, attaches them to the cgroup `parent`, whose children at depth
-/// `sandbox_cgroup_level` below the root are the sandboxes, and pins all of it in `pins`.
+/// The cgroup that the programs are attached to.
+#[derive(Clone, Copy, Debug)]
+pub struct Attachment<'a> {
+    /// The cgroup, opened.
+    pub parent: BorrowedFd<'a>,
+    /// Its id.
+    pub parent_cgroup_id: u64,
+    /// Depth of its children, the sandboxes, below the root of the hierarchy.
+    pub sandbox_cgroup_level: u32,
+}
+
+/// Loads the programs, attaches them, and pins all of it in `pins`.
 ///
 /// `pins` must be [`crate::PinState::Absent`].
 ///
 /// # Errors
 /// [`InstallError`]; then nothing stays pinned or attached.
-pub fn install(
-    pins: &Pins,
-    parent: impl AsFd,
-    sandbox_cgroup_level: u32,
-) -> Result<Installed, InstallError> {
-    let result = try_install(pins, parent.as_fd(), sandbox_cgroup_level);
+pub fn install(pins: &Pins, to: Attachment<'_>) -> Result<Installed, InstallError> {
+    let result = try_install(pins, to);
     if result.is_err()
         && let Err(error) = pins.remove()
     {
@@ -129,12 +135,8 @@ pub fn install(
     result
 }
 
-fn try_install(
-    pins: &Pins,
-    parent: std::os::fd::BorrowedFd<'_>,
-    sandbox_cgroup_level: u32,
-) -> Result<Installed, InstallError> {
-    let (mut ebpf, btf) = load(sandbox_cgroup_level)?;
+fn try_install(pins: &Pins, to: Attachment<'_>) -> Result<Installed, InstallError> {
+    let (mut ebpf, btf) = load(to.sandbox_cgroup_level)?;
     let programs = load_programs(&mut ebpf, &btf)?;
     fs::create_dir_all(pins.dir()).map_err(|source| InstallError::File {
         what: "make",
@@ -152,7 +154,7 @@ fn try_install(
             source: Box::new(source),
         })?;
     for AttachedProgram { name, hook } in PROGRAMS {
-        let link = attach(program(&mut ebpf, name)?, *hook, parent, name)?;
+        let link = attach(program(&mut ebpf, name)?, *hook, to.parent, name)?;
         let path = pins.link(name);
         // The pin holds the link from here on; the descriptor may close.
         let _pinned = link.pin(&path).map_err(|source| InstallError::Pin {
@@ -160,7 +162,7 @@ fn try_install(
             source: Box::new(source),
         })?;
     }
-    write_meta(&mut ebpf, sandbox_cgroup_level)?;
+    write_meta(&mut ebpf, to)?;
     pin_map(&ebpf, pins, META)?;
     Ok(Installed { programs })
 }
@@ -233,7 +235,7 @@ fn report(program: &Program, name: &'static str) -> Result<ProgramReport, Instal
 fn attach(
     program: &mut Program,
     hook: Hook,
-    parent: std::os::fd::BorrowedFd<'_>,
+    parent: BorrowedFd<'_>,
     name: &'static str,
 ) -> Result<FdLink, InstallError> {
     let unlinked = |source| InstallError::Link {
@@ -280,10 +282,11 @@ fn pin_map(ebpf: &Ebpf, pins: &Pins, name: &'static str) -> Result<(), InstallEr
     })
 }
 
-fn write_meta(ebpf: &mut Ebpf, sandbox_cgroup_level: u32) -> Result<(), InstallError> {
+fn write_meta(ebpf: &mut Ebpf, to: Attachment<'_>) -> Result<(), InstallError> {
     let meta = Meta {
+        parent_cgroup_id: to.parent_cgroup_id,
         abi_version: ABI_VERSION,
-        sandbox_cgroup_level,
+        sandbox_cgroup_level: to.sandbox_cgroup_level,
         object_sha256: object_sha256(),
     };
     let map = ebpf.map_mut(META).ok_or(InstallError::Missing {

@@ -18,7 +18,7 @@ pub use btf::{BtfError, read_offsets};
 pub use error::{InstallError, OpenError, TableError};
 pub use events::{EventReader, EventRing};
 pub use file_key::{FILE_KEY_SLOTS, FileKeyError, FileKeyReader};
-pub use install::{Installed, ProgramReport, install, verify};
+pub use install::{Attachment, Installed, ProgramReport, install, verify};
 pub use object::object_sha256;
 pub use pins::{HookStatus, PinState, Pins};
 pub use tables::Kernel;

@@ -203,6 +203,36 @@ impl Kernel {
         self.sandbox.iter().filter_map(Result::ok).collect()
     }
 
+    /// The greatest number that any table holds of sandboxes, of policies and of files: a daemon
+    /// without the file of a daemon before must not give them again.
+    #[must_use]
+    pub fn greatest_ids(&self) -> (u32, u32, u32) {
+        let sandboxes = self.sandboxes().into_iter();
+        let sandbox = sandboxes.map(|(_, value)| value.sandbox_id);
+        let counted = self.counters.keys().filter_map(Result::ok);
+        let addresses = self.address.keys().filter_map(Result::ok);
+        let rules = self.rule.keys().filter_map(Result::ok);
+        let masks = self.mask.keys().filter_map(Result::ok);
+        let policies = addresses.map(|key| key.data().policy_id);
+        let policies = policies.chain(rules.map(|key| key.policy_id));
+        let policies = policies.chain(
+            self.sandboxes()
+                .into_iter()
+                .map(|(_, value)| value.policy_id),
+        );
+        let files = self
+            .identities()
+            .into_iter()
+            .map(|(_, value)| value.file_id);
+        let mut file = files.max().unwrap_or(0);
+        let mut policy = policies.max().unwrap_or(0);
+        for key in masks {
+            policy = policy.max(key.policy_id);
+            file = file.max(key.file_id);
+        }
+        (sandbox.chain(counted).max().unwrap_or(0), policy, file)
+    }
+
     /// Starts the totals of a sandbox at zero.
     ///
     /// # Errors
