@@ -196,26 +196,26 @@ assert_layout!(Counters, size 32, align 8, {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Id of the cgroup that the programs are attached to.
-    pub parent_cgroup_id: u64,
-    /// [`crate::ABI_VERSION`] of the daemon that made the pins.
+    /// [`crate::ABI_VERSION`] of the daemon that made the pins; first in every version.
     pub abi_version: u32,
     /// Depth of a sandbox's cgroup below the root of the hierarchy, from 1.
     pub sandbox_cgroup_level: u32,
+    /// Id of the cgroup that the programs are attached to.
+    pub parent_cgroup_id: u64,
     /// SHA-256 of the eBPF object that was loaded.
     pub object_sha256: [u8; 32],
 }
 impl Meta {
     /// Pins not finished.
     pub const ZERO: Self = Self {
-        parent_cgroup_id: 0,
         abi_version: 0,
         sandbox_cgroup_level: 0,
+        parent_cgroup_id: 0,
         object_sha256: [0; 32],
     };
 }
 assert_layout!(Meta, size 48, align 8, {
-    parent_cgroup_id @ 0, abi_version @ 8, sandbox_cgroup_level @ 12, object_sha256 @ 16
+    abi_version @ 0, sandbox_cgroup_level @ 4, parent_cgroup_id @ 8, object_sha256 @ 16
 });
 
 /// Offsets of kernel structure members, in bytes, read from the running kernel's BTF at load.

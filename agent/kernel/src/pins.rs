@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::{
-    maps::{Array, Map, MapData},
+    maps::{Array, Map, MapData, MapError},
     programs::{links::PinnedLink, loaded_programs},
 };
 use clawd_common::{ABI_VERSION, record::Meta};
@@ -39,7 +39,7 @@ pub enum PinState {
     Ours,
     /// Pins of another build, with the ABI version that they carry.
     Other {
-        /// [`clawd_common::ABI_VERSION`] of the daemon that made them.
+        /// [`clawd_common::ABI_VERSION`] of the daemon that made them; 0 where it cannot be told.
         abi_version: u32,
     },
 }
@@ -101,7 +101,15 @@ impl Pins {
         if !self.map(META).exists() {
             return Ok(PinState::Unfinished);
         }
-        let meta = self.meta()?;
+        let meta = match self.meta() {
+            // A version whose META has another size is another version.
+            Err(OpenError::Map { source, .. })
+                if matches!(*source, MapError::InvalidValueSize { .. }) =>
+            {
+                return Ok(PinState::Other { abi_version: 0 });
+            }
+            other => other?,
+        };
         Ok(
             if meta.abi_version == ABI_VERSION && meta.object_sha256 == object_sha256() {
                 PinState::Ours

@@ -190,10 +190,49 @@ fn second_daemon_on_the_same_state_is_refused() {
     assert!(daemon.run(closed(), &["true"]).status.success());
 }
 
+/// Starts a second daemon, which has to fail, and sees that the first one's sandbox is judged as before.
+fn second_is_refused(change: impl FnOnce(&mut Paths, &Paths), want: &str) {
+    let world = World::start();
+    let policy = direct(&group(
+        "g",
+        "{ host: 192.0.2.10, port: 7000 }",
+        PYTHON_ENTRY,
+    ));
+    let mut prober = world.prober("box", &policy);
+    let second = Scratch::new().unwrap();
+    let mut paths = Paths::new(&second).unwrap();
+    change(&mut paths, world.daemon.paths());
+    fails(world.daemon.place(), &second, spoilt("true", &paths), want);
+    assert_eq!(world.daemon.ps().len(), 1);
+    let status = world.daemon.clawctl(["status"]).output().unwrap();
+    assert_eq!(code(&status), 0, "{}", text(&status.stdout));
+    world.allows(&mut prober, &tcp(Address::A, 7000));
+    assert_eq!(prober.ask(&tcp(Address::B, 7000))["errno"], 1);
+}
+
+#[test]
+fn second_daemon_on_the_same_pins_and_cgroups_is_refused() {
+    second_is_refused(
+        |second, first| {
+            second.bpffs.clone_from(&first.bpffs);
+            second.cgroup_parent.clone_from(&first.cgroup_parent);
+        },
+        "another clawd has its sandboxes in",
+    );
+}
+
+#[test]
+fn second_daemon_on_pins_that_judge_other_cgroups_is_refused() {
+    second_is_refused(
+        |second, first| second.bpffs.clone_from(&first.bpffs),
+        "give that as --cgroup-parent",
+    );
+}
+
 /// Changes the version that a killed daemon's pins carry; returns what it was.
 fn restamp(daemon: &Daemon, version: [u8; 4]) -> [u8; 4] {
     let data = MapData::from_pin(daemon.paths().bpffs.join("map_META")).expect("META");
-    let mut meta: Array<_, [u8; 40]> = Map::from_map_data(data)
+    let mut meta: Array<_, [u8; 48]> = Map::from_map_data(data)
         .and_then(Array::try_from)
         .expect("an array");
     let mut value = meta.get(&0, 0).expect("its entry");
