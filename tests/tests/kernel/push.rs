@@ -48,7 +48,8 @@ fn pushed_policy_changes_the_verdict_of_a_looping_program() {
     let mut prober = world.prober("box", &policy(Address::A));
     let until = signals.join("end");
     let ask = json!({ "do": "loop", "until": until, "ask": tcp(Address::A, 7000) });
-    let looping = thread::spawn(move || prober.ask(&ask));
+    // The prober comes back too: without it the sandbox ends.
+    let looping = thread::spawn(move || (prober.ask(&ask), prober));
     let mut codes = Vec::new();
     for address in [Address::B, Address::A, Address::B] {
         thread::sleep(Duration::from_millis(300));
@@ -56,7 +57,7 @@ fn pushed_policy_changes_the_verdict_of_a_looping_program() {
     }
     thread::sleep(Duration::from_millis(300));
     fs::write(&until, "").unwrap();
-    let answer = looping.join().unwrap();
+    let (answer, _prober) = looping.join().unwrap();
     assert_eq!(codes, [0, 0, 0]);
     assert_eq!(
         answer["ok"]["outcomes"],
