@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    kread::{self, member, offsets},
+    kread::{self, member, offset},
     maps::FILE_KEY,
 };
 
@@ -28,16 +28,15 @@ pub fn file_key(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn answer(fd: u64, slot: u32) -> Result<(), i32> {
-    let o = offsets();
     // SAFETY: no arguments.
     let task = unsafe { bpf_get_current_task() };
-    let files: u64 = member(task, o.task_files)?;
-    let fdt: u64 = member(files, o.files_fdt)?;
-    let max_fds: u32 = member(fdt, o.fdtable_max_fds)?;
+    let files: u64 = member(task, offset!(task_files))?;
+    let fdt: u64 = member(files, offset!(files_fdt))?;
+    let max_fds: u32 = member(fdt, offset!(fdtable_max_fds))?;
     if fd >= u64::from(max_fds) {
         return Err(-EBADF);
     }
-    let table: u64 = member(fdt, o.fdtable_fd)?;
+    let table: u64 = member(fdt, offset!(fdtable_fd))?;
     let file: u64 = member(table + fd * 8, 0)?;
     if file == 0 {
         return Err(-EBADF);

@@ -5,18 +5,21 @@ use clawd_common::record::{FileKey, Offsets};
 
 /// Set by the loader before the programs are loaded.
 #[unsafe(no_mangle)]
-static OFFSETS: Offsets = Offsets::ZERO;
+pub static OFFSETS: Offsets = Offsets::ZERO;
 
 /// Bits of the change time's nanoseconds that are time: 6.13 put a flag into bit 31
 /// (`I_CTIME_QUERIED`, include/linux/fs.h).
 const CTIME_NSEC_MASK: u32 = 0x3fff_ffff;
 
-/// The offsets. Volatile, so that LLVM does not fold in the zeros that the loader replaces.
-#[inline(always)]
-pub fn offsets() -> Offsets {
-    // SAFETY: `OFFSETS` is initialised, aligned and never written by the program.
-    unsafe { core::ptr::read_volatile(&raw const OFFSETS) }
+/// One offset of [`OFFSETS`]. Volatile, so that LLVM does not fold in the zeros that the loader
+/// replaces; one at a time, because a copy of all of them costs more than what they are used for.
+macro_rules! offset {
+    ($field:ident) => {{
+        // SAFETY: initialised, aligned, and never written by the program.
+        unsafe { core::ptr::read_volatile(&raw const $crate::kread::OFFSETS.$field) }
+    }};
 }
+pub(crate) use offset;
 
 /// Reads the member at `offset_bytes` of the kernel structure at `base`.
 ///
@@ -35,18 +38,17 @@ pub fn member<T: Copy>(base: u64, offset_bytes: u32) -> Result<T, i32> {
 /// The helper's errno where a structure cannot be read.
 #[inline(always)]
 pub fn file_key(file: u64) -> Result<FileKey, i32> {
-    let o = offsets();
-    let inode: u64 = member(file, o.file_f_inode)?;
-    let sb: u64 = member(inode, o.inode_i_sb)?;
-    let ctime_nsec: u32 = member(inode, o.inode_ctime_nsec)?;
-    let magic: u64 = member(sb, o.super_block_s_magic)?;
+    let inode: u64 = member(file, offset!(file_f_inode))?;
+    let sb: u64 = member(inode, offset!(inode_i_sb))?;
+    let ctime_nsec: u32 = member(inode, offset!(inode_ctime_nsec))?;
+    let magic: u64 = member(sb, offset!(super_block_s_magic))?;
     Ok(FileKey {
-        ino: member(inode, o.inode_i_ino)?,
-        size_bytes: member(inode, o.inode_i_size)?,
-        ctime_sec: member(inode, o.inode_ctime_sec)?,
+        ino: member(inode, offset!(inode_i_ino))?,
+        size_bytes: member(inode, offset!(inode_i_size))?,
+        ctime_sec: member(inode, offset!(inode_ctime_sec))?,
         ctime_nsec: ctime_nsec & CTIME_NSEC_MASK,
-        dev: member(sb, o.super_block_s_dev)?,
-        generation: member(inode, o.inode_i_generation)?,
+        dev: member(sb, offset!(super_block_s_dev))?,
+        generation: member(inode, offset!(inode_i_generation))?,
         fs_magic: magic as u32,
     })
 }

@@ -11,7 +11,7 @@ use clawd_common::{
 
 use crate::{
     emit::{self, Count},
-    kread::{file_key, member, offsets},
+    kread::{file_key, member, offset},
     maps::{IDENTITY, PROCESS},
     task::{current_process, current_sandbox},
 };
@@ -27,7 +27,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let bprm = ctx.arg::<u64>(2);
-    let file = member(bprm, offsets().binprm_file)
+    let file = member(bprm, offset!(binprm_file))
         .and_then(file_key)
         .unwrap_or(FileKey::ZERO);
     // SAFETY: the value is only read; the gate adds entries and never changes one in place.
@@ -72,12 +72,11 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 /// Copies the current process's record to `child`, unless that is a thread of it.
 #[inline(always)]
 fn fork(child: u64) -> Result<(), i32> {
-    let o = offsets();
-    let tgid: u32 = member(child, o.task_tgid)?;
-    if tgid != member::<u32>(child, o.task_pid)? {
+    let tgid: u32 = member(child, offset!(task_tgid))?;
+    if tgid != member::<u32>(child, offset!(task_pid))? {
         return Ok(());
     }
-    let start_boottime_ns = member(child, o.task_start_boottime)?;
+    let start_boottime_ns = member(child, offset!(task_start_boottime))?;
     let (process, _tid) = current_process()?;
     // SAFETY: the value is only read, and copied before it is stored again.
     if let Some(parent) = unsafe { PROCESS.get(process) } {
@@ -105,9 +104,8 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exit(task: u64) -> Result<(), i32> {
-    let o = offsets();
-    let signal: u64 = member(task, o.task_signal)?;
-    if member::<u32>(signal, o.signal_live)? == 0 {
+    let signal: u64 = member(task, offset!(task_signal))?;
+    if member::<u32>(signal, offset!(signal_live))? == 0 {
         let (process, _tid) = current_process()?;
         let _absent = PROCESS.remove(process);
     }

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{
 use clawd_common::record::{ProcessKey, SandboxValue};
 
 use crate::{
-    kread::{member, offsets},
+    kread::{member, offset},
     maps::SANDBOX,
 };
 
@@ -34,8 +34,8 @@ pub fn current_process() -> Result<(ProcessKey, u32), i32> {
     let pid_tgid = bpf_get_current_pid_tgid();
     // SAFETY: no arguments.
     let task = unsafe { bpf_get_current_task() };
-    let leader: u64 = member(task, offsets().task_group_leader)?;
-    let start_boottime_ns = member(leader, offsets().task_start_boottime)?;
+    let leader: u64 = member(task, offset!(task_group_leader))?;
+    let start_boottime_ns = member(leader, offset!(task_start_boottime))?;
     let process = ProcessKey {
         tgid: (pid_tgid >> 32) as u32,
         reserved: 0,
