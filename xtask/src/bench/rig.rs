@@ -95,7 +95,13 @@ impl Rig {
         let ours = self.daemon.run_command(isolated_policy(), None, argv);
         let mut theirs = Command::new("/usr/bin/bwrap");
         theirs
-            .args(["--unshare-all", "--new-session", "--ro-bind", "/usr", "/usr"])
+            .args([
+                "--unshare-all",
+                "--new-session",
+                "--ro-bind",
+                "/usr",
+                "/usr",
+            ])
             .args(["--symlink", "usr/bin", "/bin"])
             .args(["--symlink", "usr/lib", "/lib"])
             .args(["--symlink", "usr/lib64", "/lib64"])
