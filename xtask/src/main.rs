@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod demo;
 mod dependencies;
+mod fuzz;
 mod outcome;
 mod process;
 mod setup;
@@ -38,7 +39,7 @@ macro_rules! subcommands {
     };
 }
 
-subcommands!(setup, build, demo, test, bench, vm);
+subcommands!(setup, build, demo, test, fuzz, bench, vm);
 
 /// Exit code for arguments that make no sense.
 const EXIT_USAGE: u8 = 2;

@@ -8,11 +8,11 @@ use crate::args::Arguments;
 use crate::build::{self, Profile};
 use crate::outcome::{AlreadyReported, Outcome};
 use crate::setup::{self, Group};
-use crate::{dependencies, process, vm, workspace};
+use crate::{dependencies, fuzz, process, vm, workspace};
 
 pub(crate) const USAGE: &str = "[SERIES]...";
 pub(crate) const ABOUT: &str =
-    "Run all that CI runs: set-up, formatting, lints, dependencies, build, tests
+    "Run all that CI runs: set-up, formatting, lints, dependencies, build, tests, fuzz targets
 Stops at the first step that fails. The kernel tests run on this host, as root, then inside each
 kernel series that is named, or all that clawd supports. The last line sums up all tests; a step
 that fails without a test's failure counts as one.";
@@ -40,6 +40,7 @@ pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
             build::verify(Profile::Release)
         }),
         ("unit tests", &unit_tests),
+        ("fuzz", &|_| fuzz::fuzz(&[], fuzz::SECONDS_DEFAULT)),
         ("kernel tests on this host", &kernel_tests),
         ("kernel tests in virtual machines", &virtual_machines),
     ];
@@ -91,7 +92,12 @@ fn formatting() -> anyhow::Result<()> {
         "--manifest-path",
         "ebpf/Cargo.toml",
         "--check",
-    ]))
+    ]))?;
+    for manifest in fuzz::manifests()? {
+        let mut command = process::cargo(&["fmt", "--check", "--manifest-path"]);
+        process::run(command.arg(manifest))?;
+    }
+    Ok(())
 }
 
 fn lints() -> anyhow::Result<()> {
@@ -119,7 +125,10 @@ fn lints() -> anyhow::Result<()> {
     command
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", workspace::target_dir().join("ebpf"));
-    process::run(command.current_dir(workspace::root().join("ebpf")))
+    process::run(command.current_dir(workspace::root().join("ebpf")))?;
+    fuzz::manifests()?
+        .iter()
+        .try_for_each(|manifest| fuzz::lint(manifest))
 }
 
 fn unit_tests(outcome: &mut Outcome) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ pub(crate) enum Group {
     Build,
     /// For the programs that the demo and the kernel tests run.
     Demo,
-    /// To boot other kernels, and to measure against bubblewrap.
+    /// To boot other kernels, to fuzz, and to measure against bubblewrap.
     Vm,
 }
 
@@ -87,6 +87,12 @@ const PACKAGES: &[Row] = &[
         "bubblewrap",
         "/usr/bin/bwrap",
         "the start-up time that ours is measured against",
+    ),
+    (
+        Group::Vm,
+        "g++",
+        "/usr/bin/g++",
+        "compiles libFuzzer, which drives the fuzz targets",
     ),
     (
         Group::Vm,

@@ -1,7 +1,7 @@
 //! No bytes of a ring buffer make the decoder panic or a record that its reader refuses, and
 //! nothing but the byte 1 becomes "allowed".
 //!
-//! From `agent/audit`: `cargo +nightly fuzz run decode`
+//! `cargo xtask fuzz decode`
 #![no_main]
 
 use clawd_audit::{Clock, Names, Outcome, Timestamp, decode, record, tail::read_line};
@@ -13,23 +13,29 @@ struct Half;
 
 impl Names for Half {
     fn sandbox(&self, id: u32) -> Option<String> {
-        (id % 2 == 0).then(|| format!("s{id}"))
+        id.is_multiple_of(2).then(|| format!("s{id}"))
     }
 
     fn generation(&self, policy_id: u32) -> Option<u64> {
-        (policy_id % 2 == 0).then_some(1)
+        policy_id.is_multiple_of(2).then_some(1)
     }
 
     fn grant(&self, _policy_id: u32, grant_index: u32) -> Option<String> {
-        (grant_index % 2 == 0).then(|| "grant\n\u{1b}".to_owned())
+        grant_index
+            .is_multiple_of(2)
+            .then(|| "grant\n\u{1b}".to_owned())
     }
 
     fn file(&self, file_id: u32) -> Option<(String, [u8; 32])> {
-        (file_id % 2 == 0).then(|| ("/bin/\0\n".to_owned(), [7; 32]))
+        file_id
+            .is_multiple_of(2)
+            .then(|| ("/bin/\0\n".to_owned(), [7; 32]))
     }
 
     fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)> {
-        (file.ino % 2 == 0).then(|| ("/tmp/\r".to_owned(), Reason::WritableMount))
+        file.ino
+            .is_multiple_of(2)
+            .then(|| ("/tmp/\r".to_owned(), Reason::WritableMount))
     }
 }
 
@@ -40,8 +46,14 @@ fuzz_target!(|data: &[u8]| {
     };
     let clock = Clock::new(0, Timestamp::from_unix_ns(0));
     let record = record(&event, &Half, &clock);
-    assert_eq!(record.action == Some(Outcome::Allowed), event.action_raw == 1);
+    assert_eq!(
+        record.action == Some(Outcome::Allowed),
+        event.action_raw == 1
+    );
     let line = serde_json::to_vec(&record).expect("a record has a form in JSON");
     assert!(line.iter().all(|byte| *byte >= 0x20));
-    assert_eq!(read_line(&line).expect("a line that was written can be read"), record);
+    assert_eq!(
+        read_line(&line).expect("a line that was written can be read"),
+        record
+    );
 });

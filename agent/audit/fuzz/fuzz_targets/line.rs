@@ -1,6 +1,6 @@
 //! No line makes the log's reader panic, and what it reads is written and read again the same.
 //!
-//! From `agent/audit`: `cargo +nightly fuzz run line`
+//! `cargo xtask fuzz line`
 #![no_main]
 
 use clawd_audit::tail::{LINE_BYTES, read_line};

@@ -1,7 +1,6 @@
 //! No bytes make the policy reader, its errors or the compiler panic.
 //!
-//! From `agent/policy`, with the shipped policies as seeds:
-//! `cargo +nightly fuzz run parse fuzz/corpus/parse ../../policies`
+//! `cargo xtask fuzz parse`, with the shipped policies as seeds
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
