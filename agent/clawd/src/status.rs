@@ -34,6 +34,7 @@ pub(crate) fn status(shared: &Shared) -> Status {
     let running = shared.gate.running_workers();
     let sandboxes = shared.list();
     problems.extend(gate_and_log_problems(shared, running));
+    problems.extend(sandboxes.iter().filter_map(|live| landlock_problem(live)));
     let events = totals(shared, &sandboxes, &mut problems);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -79,6 +80,22 @@ fn gate_and_log_problems(shared: &Shared, running: u32) -> Vec<String> {
         ));
     }
     problems
+}
+
+/// A promise that a policy gave up for its kernel's sake.
+fn landlock_problem(live: &Live) -> Option<String> {
+    let state = live.state();
+    let layers = state.layers.as_ref()?;
+    let much = match layers.landlock {
+        LandlockState::FullyEnforced => return None,
+        LandlockState::PartiallyEnforced => "partially",
+        LandlockState::NotEnforced => "not",
+    };
+    Some(format!(
+        "{}: Landlock is {much} enforced (ABI {}), as its policy accepts with best_effort; use a newer \
+         kernel or network mode none",
+        state.name, layers.landlock_abi
+    ))
 }
 
 /// The totals of all sandboxes that live.

@@ -10,7 +10,7 @@ use clawd_tests::Daemon;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::support::{closed, code, eventually, processes, text};
+use crate::support::{closed, code, direct, eventually, processes, text};
 
 fn daemon() -> Daemon {
     Daemon::start(None).expect("daemon")
@@ -237,4 +237,29 @@ fn status_says_that_everything_is_in_force() {
         hooks.iter().all(|hook| hook["attached"] == true),
         "{hooks:?}"
     );
+}
+
+#[test]
+fn status_shows_a_sandbox_whose_landlock_is_not_whole_as_degraded() {
+    let daemon = daemon();
+    let script = "echo ready; read line";
+    let mut command = daemon.run_command(&direct(""), Some("box"), &["sh", "-c", script]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let whole = daemon.ps()[0]["layers"]["landlock"] == "fully_enforced";
+    let abi = daemon.ps()[0]["layers"]["landlock_abi"].as_u64().unwrap();
+    // The host's abstract sockets are scoped from ABI 6 on (Linux 6.12).
+    assert_eq!(whole, abi >= 6, "ABI {abi}");
+    let status = daemon.clawctl(["status"]).output().unwrap();
+    assert_eq!(code(&status), i32::from(!whole), "{status:?}");
+    assert_eq!(text(&status.stdout).contains("best_effort"), !whole);
+    drop(child.stdin.take());
+    child.wait().unwrap();
 }
