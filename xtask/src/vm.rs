@@ -1,6 +1,8 @@
 //! Runs the kernel tests on other kernels, in virtual machines without hardware support.
 
+mod apt;
 mod contents;
+mod elsewhere;
 mod image;
 mod kernel;
 mod modules;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
+use super::apt::Apt;
+use super::elsewhere;
 use crate::process;
 
 const PACKAGE_PREFIX: &str = "linux-image-";
@@ -24,24 +26,52 @@ pub(crate) struct Kernel {
     pub(crate) modules: PathBuf,
 }
 
-/// Fetches the newest kernel of `series` that apt has, unless it is here already.
+/// Fetches the newest kernel of `series` that apt has, or that Debian's archive has in another
+/// release, unless it is here already.
 ///
 /// # Errors
-/// apt has none of this series (the text names those it has), or it cannot be unpacked.
+/// There is none of this series (the text names those there are, and what was tried), or it cannot
+/// be unpacked.
 pub(super) fn fetch(series: &str) -> anyhow::Result<Kernel> {
-    let pattern = format!("^{PACKAGE_PREFIX}.*{PACKAGE_SUFFIX}$");
-    let listed = process::output(&mut process::command(
-        "apt-cache",
-        &["search", "--names-only", &pattern],
-    ))?;
+    let own = Apt::of_this_machine();
+    let listed = search(&own)?;
     let packages = package_names(&listed);
-    let Some(package) = newest(&packages, series) else {
-        bail!("{}", remedy(series, &packages));
+    if let Some(package) = newest(&packages, series) {
+        return fetch_package(&own, package, series);
+    }
+    let Some(release) = elsewhere::release_with(series) else {
+        bail!("{}", remedy(series, &packages, None));
     };
-    let version = candidate_version(package)?;
+    println!("apt has no kernel {series} here; it is looked for in Debian {release}");
+    fetch_from(release, series).map_err(|error| {
+        let tried = format!("Debian {release} was tried too: {error:#}");
+        anyhow!("{}", remedy(series, &packages, Some(&tried)))
+    })
+}
+
+fn fetch_from(release: &str, series: &str) -> anyhow::Result<Kernel> {
+    let directory = super::directory().join("apt").join(release);
+    let apt = elsewhere::apt_of(release, &directory)?;
+    let listed = search(&apt)?;
+    let packages = package_names(&listed);
+    let package = newest(&packages, series).with_context(|| {
+        format!(
+            "its archive has only these cloud kernels: {}",
+            offered(&packages)
+        )
+    })?;
+    fetch_package(&apt, package, series)
+}
+
+fn search(apt: &Apt) -> anyhow::Result<String> {
+    apt.search(&format!("^{PACKAGE_PREFIX}.*{PACKAGE_SUFFIX}$"))
+}
+
+fn fetch_package(apt: &Apt, package: &str, series: &str) -> anyhow::Result<Kernel> {
+    let version = apt.candidate_version(package)?;
     let directory = super::directory().join(format!("{package}_{version}"));
     if !directory.exists() {
-        unpack(package, &version, &directory)?;
+        unpack(apt, package, &version, &directory)?;
     }
     open(series, &directory)
 }
@@ -75,42 +105,36 @@ fn newest<'name>(packages: &[&'name str], series: &str) -> Option<&'name str> {
         .max_by_key(|name| version_key(name))
 }
 
-fn remedy(series: &str, packages: &[&str]) -> String {
+/// The series of `packages`, for messages.
+fn offered(packages: &[&str]) -> String {
     let keys = packages.iter().map(|name| version_key(name));
-    let offered: BTreeSet<(u64, u64)> = keys
+    let series: BTreeSet<(u64, u64)> = keys
         .filter_map(|key| Some((*key.first()?, *key.get(1)?)))
         .collect();
-    let offered: Vec<String> = offered
+    let series: Vec<String> = series
         .iter()
         .map(|(major, minor)| format!("{major}.{minor}"))
         .collect();
-    let offered = if offered.is_empty() {
-        "none (is `apt-get update` due?)".to_owned()
+    if series.is_empty() {
+        "none".to_owned()
     } else {
-        offered.join(", ")
-    };
+        series.join(", ")
+    }
+}
+
+fn remedy(series: &str, packages: &[&str], tried: Option<&str>) -> String {
+    let offered = offered(packages);
+    let tried = tried.map(|tried| format!(" {tried}.")).unwrap_or_default();
     format!(
-        "apt has no cloud kernel of series {series}; it has: {offered}. Add the Debian release that carries {series} \
-         (6.1: Debian 12; 6.12: Debian 13, or 12 with its security suite) to apt's sources and run `apt-get update`, \
-         or name the kernels to test on, as in `cargo xtask vm 6.12` or `cargo xtask test 6.12`"
+        "apt has no cloud kernel of series {series}; it has: {offered}.{tried} Run `apt-get update` if the package \
+         lists are old, add the Debian release that carries {series} (6.1: Debian 12; 6.12: Debian 13, or 12 with its \
+         security suite) to apt's sources, or name the kernels to test on, as in `cargo xtask vm 6.12` or \
+         `cargo xtask test 6.12`"
     )
 }
 
-fn candidate_version(package: &str) -> anyhow::Result<String> {
-    let shown = process::output(&mut process::command(
-        "apt-cache",
-        &["show", "--no-all-versions", package],
-    ))?;
-    let version = shown
-        .lines()
-        .find_map(|line| line.strip_prefix("Version: "));
-    version
-        .map(str::to_owned)
-        .with_context(|| format!("apt shows no version of {package}"))
-}
-
 /// Unpacks beside `directory` and renames at the end, so that a killed run leaves nothing half done.
-fn unpack(package: &str, version: &str, directory: &Path) -> anyhow::Result<()> {
+fn unpack(apt: &Apt, package: &str, version: &str, directory: &Path) -> anyhow::Result<()> {
     let partial = super::directory().join(format!("{package}.partial"));
     if partial.exists() {
         fs::remove_dir_all(&partial)
@@ -118,12 +142,7 @@ fn unpack(package: &str, version: &str, directory: &Path) -> anyhow::Result<()> 
     }
     let content = partial.join("content");
     fs::create_dir_all(&content).with_context(|| format!("cannot make {}", content.display()))?;
-    let wanted = format!("{package}={version}");
-    // As root, apt would fetch as a user of its own that may not write here.
-    let arguments = ["-qq", "-o", "APT::Sandbox::User=root", "download", &wanted];
-    process::run(process::command("apt-get", &arguments).current_dir(&partial)).with_context(
-        || format!("cannot fetch {wanted}; if the package lists are old, run `apt-get update`"),
-    )?;
+    apt.download(&format!("{package}={version}"), &partial)?;
     let archive = fs::read_dir(&partial)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
@@ -202,8 +221,17 @@ linux-image-6.12.117+deb12-cloud-amd64-dbg - Debug symbols
 
     #[test]
     fn missing_series_is_answered_with_those_there_are() {
-        let text = remedy("5.15", &package_names(LISTED));
-        assert!(text.contains("it has: 6.1, 6.12."), "{text}");
-        assert!(remedy("5.15", &[]).contains("apt-get update"));
+        let text = remedy("5.15", &package_names(LISTED), None);
+        assert!(text.contains("it has: 6.1, 6.12. Run"), "{text}");
+        assert!(remedy("5.15", &[], None).contains("it has: none. Run `apt-get update`"));
+    }
+
+    #[test]
+    fn missing_series_is_answered_with_what_was_tried() {
+        let text = remedy("6.1", &[], Some("Debian bookworm was tried too: no route"));
+        assert!(
+            text.contains("it has: none. Debian bookworm was tried too: no route. Run"),
+            "{text}"
+        );
     }
 }
