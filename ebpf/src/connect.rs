@@ -21,28 +21,42 @@ use crate::{
     task::{current_process, current_sandbox},
 };
 
+const AF_UNSPEC: u32 = 0;
+/// Where `dst_ip6` is in `struct bpf_sock`, in words of 32 bits.
+const DST_IP6_WORD: usize = core::mem::offset_of!(bpf_sock, dst_ip6) / 4;
+
 /// `connect(2)` to an IPv4 address, on IPv6 sockets too.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    judge(&ctx, addr4(&ctx), EventKind::Connect)
+    judge(&ctx, addr4(&ctx), port(&ctx), EventKind::Connect)
 }
 
 /// `connect(2)` to an IPv6 address, mapped IPv4 included.
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    judge(&ctx, addr6(&ctx), EventKind::Connect)
+    judge(&ctx, addr6(&ctx), port(&ctx), EventKind::Connect)
 }
 
 /// A datagram to an IPv4 address.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    judge(&ctx, addr4(&ctx), EventKind::Sendmsg)
+    let (addr, port) = if request(&ctx).user_family == AF_UNSPEC {
+        (peer4(&ctx), peer_port(&ctx))
+    } else {
+        (addr4(&ctx), port(&ctx))
+    };
+    judge(&ctx, addr, port, EventKind::Sendmsg)
 }
 
 /// A datagram to an IPv6 address.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    judge(&ctx, addr6(&ctx), EventKind::Sendmsg)
+    let (addr, port) = if request(&ctx).user_family == AF_UNSPEC {
+        (peer6(&ctx), peer_port(&ctx))
+    } else {
+        (addr6(&ctx), port(&ctx))
+    };
+    judge(&ctx, addr, port, EventKind::Sendmsg)
 }
 
 #[inline(always)]
@@ -71,12 +85,68 @@ fn addr6(ctx: &SockAddrContext) -> Addr {
     Addr::v6(octets)
 }
 
+/// The socket, as the kernel sets it in all of these hooks.
+#[inline(always)]
+fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: reading a context field.
+    unsafe { request(ctx).__bindgen_anon_1.sk }
+}
+
+/// The address that the socket is connected to. The kernel runs the hooks for datagrams also where
+/// a connected socket sends with ancillary data, and then shows no address (`udp_sendmsg` in
+/// net/ipv4/udp.c, v6.12); a socket that is not connected shows zeros.
+#[inline(always)]
+fn peer4(ctx: &SockAddrContext) -> Addr {
+    let sk = socket(ctx);
+    if sk.is_null() {
+        return Addr::ZERO;
+    }
+    // SAFETY: not null; the verifier checks the access.
+    let addr = unsafe { (*sk).dst_ip4 };
+    Addr::v4(addr.to_ne_bytes())
+}
+
+/// As [`peer4`].
+#[inline(always)]
+fn peer6(ctx: &SockAddrContext) -> Addr {
+    let sk = socket(ctx);
+    if sk.is_null() {
+        return Addr::ZERO;
+    }
+    let mut octets = [0_u8; 16];
+    for i in 0..4 {
+        let at = sk.cast::<u32>().wrapping_add(DST_IP6_WORD + i);
+        // SAFETY: one of the four words of `dst_ip6` of a socket that is not null; volatile, as in
+        // `addr6`.
+        let word = unsafe { core::ptr::read_volatile(at) };
+        octets[4 * i..4 * i + 4].copy_from_slice(&word.to_ne_bytes());
+    }
+    Addr::v6(octets)
+}
+
+/// The port that the socket is connected to.
+#[inline(always)]
+fn peer_port(ctx: &SockAddrContext) -> u16 {
+    let sk = socket(ctx);
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: not null; the verifier checks the access.
+    u16::from_be(unsafe { (*sk).dst_port })
+}
+
+/// The requested port.
+#[inline(always)]
+fn port(ctx: &SockAddrContext) -> u16 {
+    u16::from_be(request(ctx).user_port as u16)
+}
+
 /// Decides, reports, and answers as the kernel wants it: 1 goes on, 0 is EPERM.
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, addr: Addr, kind: EventKind) -> i32 {
+fn judge(ctx: &SockAddrContext, addr: Addr, port: u16, kind: EventKind) -> i32 {
     let mut event = Event::ZERO;
     event.addr = addr;
-    event.port = u16::from_be(request(ctx).user_port as u16);
+    event.port = port;
     event.protocol = request(ctx).protocol as u16;
     let verdict = verdict(ctx, &mut event);
     emit::verdict(&mut event, kind, verdict);
@@ -91,8 +161,7 @@ fn verdict(ctx: &SockAddrContext, event: &mut Event) -> Verdict {
     };
     event.process = process;
     event.tid = tid;
-    // SAFETY: reading a context field; the kernel always sets it in these hooks.
-    let sk = unsafe { request(ctx).__bindgen_anon_1.sk };
+    let sk = socket(ctx);
     let current = current_sandbox();
     let Some(record) = socket_record(sk, current, process) else {
         return Verdict::deny(Reason::NoSocketRecord);

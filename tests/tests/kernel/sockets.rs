@@ -178,3 +178,56 @@ fn errors_of(world: &World, first: &str) -> Vec<i32> {
     let output = world.daemon.place().output(command).expect("sh");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
+
+/// What only raw calls can try: prints one JSON object of results.
+const CALLS: &str = "
+import ctypes, json, platform, socket, struct
+found = {}
+talk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+talk.settimeout(5)
+talk.connect((ADDRESS, 7000))
+tos = [(socket.IPPROTO_IP, socket.IP_TOS, struct.pack('i', 4))]
+def attempt(name, call):
+    try:
+        found[name] = call()
+    except OSError as error:
+        found[name] = error.errno
+attempt('ancillary', lambda: talk.sendmsg([b'ping'], tos))
+attempt('echo', lambda: talk.recv(64).decode())
+six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+for name, level, option in (('rthdr', 41, 57), ('hopopts', 41, 54), ('ip_options', 0, 4)):
+    which = six if level else talk
+    attempt(name, lambda: which.setsockopt(level, option, bytes(24)))
+libc = ctypes.CDLL(None, use_errno=True)
+number = 277 if platform.machine() == 'aarch64' else 317
+# SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, no program: EFAULT where it may.
+result = libc.syscall(number, 1, 8, None)
+found['listener'] = ctypes.get_errno() if result else 0
+result = libc.syscall(number, 1, 0, None)
+found['filter'] = ctypes.get_errno() if result else 0
+print(json.dumps(found))
+";
+
+#[test]
+fn datagrams_with_ancillary_data_are_judged_by_their_peer_and_routes_are_refused() {
+    let world = World::start();
+    let policy = direct(&group(
+        "g",
+        &format!("{{ host: {}, port: 7000, protocol: udp }}", Address::A),
+        PYTHON_ENTRY,
+    ));
+    let mut prober = world.prober("box", &policy);
+    let script = format!("ADDRESS = {:?}\n{CALLS}", Address::A);
+    let answer =
+        prober.ask(&json!({ "do": "run", "argv": ["/usr/bin/python3", "-I", "-c", script] }));
+    let out = answer["ok"]["out"].as_str().unwrap_or_default();
+    let found: serde_json::Value = serde_json::from_str(out).unwrap_or_else(|_| panic!("{answer}"));
+    // ECN and QUIC set the type of service this way, on sockets that are connected.
+    assert_eq!(found["ancillary"], 4, "{found}");
+    assert_eq!(found["echo"], "ping", "{found}");
+    for refused in ["rthdr", "hopopts", "ip_options", "listener"] {
+        assert_eq!(found[refused], 1, "{refused}: {found}");
+    }
+    // A program may still confine itself: the filter is refused only for not being there.
+    assert_eq!(found["filter"], 14, "{found}");
+}

@@ -178,7 +178,7 @@ const ALWAYS_HERE: &[(&str, i64, &str)] = &[
 const ALWAYS_HERE: &[(&str, i64, &str)] =
     &[("kexec_file_load", libc::SYS_kexec_file_load, KERNEL_CODE)];
 
-fn by_argument(profile: Profile) -> [Deny; 6] {
+fn by_argument(profile: Profile) -> [Deny; 8] {
     /// `PER_LINUX`, and the value that asks without changing.
     const PERSONALITIES: [u32; 2] = [0, u32::MAX];
     let personality = PERSONALITIES.map(|value| is_not(0, value)).to_vec();
@@ -231,7 +231,44 @@ fn by_argument(profile: Profile) -> [Deny; 6] {
             when: vec![vec![is_not(0, word(AF_UNIX))]],
             why: "reaches protocols that no hook judges",
         },
+        Deny {
+            name: "seccomp",
+            number: libc::SYS_seccomp,
+            // `SECCOMP_SET_MODE_FILTER` with `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+            when: vec![vec![is(0, 1), has(1, 8, 8)]],
+            why: "answers another program's calls, and so gets what that one was granted",
+        },
+        Deny {
+            name: "setsockopt",
+            number: libc::SYS_setsockopt,
+            when: routes(),
+            why: "sends packets by way of another host than the one that was judged",
+        },
     ]
+}
+
+/// Socket options that put a route into packets: source routes, routing headers, and the headers
+/// that may hold one.
+fn routes() -> Vec<Vec<Condition>> {
+    const LEVEL: u8 = 1;
+    const NAME: u8 = 2;
+    const IP_OPTIONS: i32 = 4;
+    /// include/uapi/linux/in6.h, v6.12.
+    const IPV6_2292PKTOPTIONS: i32 = 6;
+    const IPV6_HEADERS: [i32; 8] = [
+        3, // IPV6_2292HOPOPTS
+        4, // IPV6_2292DSTOPTS
+        5, // IPV6_2292RTHDR
+        IPV6_2292PKTOPTIONS,
+        libc::IPV6_HOPOPTS,
+        libc::IPV6_RTHDRDSTOPTS,
+        libc::IPV6_RTHDR,
+        libc::IPV6_DSTOPTS,
+    ];
+    let level = |level: i32, name: i32| vec![is(LEVEL, word(level)), is(NAME, word(name))];
+    let mut rules = vec![level(libc::IPPROTO_IP, IP_OPTIONS)];
+    rules.extend(IPV6_HEADERS.map(|name| level(libc::IPPROTO_IPV6, name)));
+    rules
 }
 
 /// Unix, TCP, UDP and route netlink are left; a rule of "is not" conditions is an allow list.
