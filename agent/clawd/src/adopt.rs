@@ -4,6 +4,8 @@ use std::{collections::HashSet, os::fd::AsFd as _, sync::Arc};
 
 use anyhow::Context as _;
 
+use clawd_identity::Missing;
+
 use crate::{
     cgroup::Cgroup,
     launch::root_of,
@@ -40,9 +42,11 @@ pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
     for name in shared.parent.children()? {
         let cgroup = shared.parent.child(&name)?;
         if !live_cgroups.contains(&cgroup.id) {
-            cgroup
-                .destroy()
-                .with_context(|| format!("cannot clear away {name}"))?;
+            // What cannot be ended stays judged: its cgroup is under the hooks.
+            if let Err(error) = cgroup.destroy() {
+                tracing::error!(cgroup = name, %error, "what a daemon before left cannot be cleared away");
+                live_cgroups.insert(cgroup.id);
+            }
         }
     }
     shared.registry.collect(&live_cgroups);
@@ -80,10 +84,13 @@ fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<u64> {
         },
     )?;
     let root = root_of(state.init_pid)?;
-    shared
-        .gate
-        .watch(state.sandbox_id, root.as_fd(), &state.exec_mounts)?;
+    shared.gate.watch(
+        state.sandbox_id,
+        root.as_fd(),
+        &state.exec_mounts,
+        Missing::Skip,
+    )?;
     let cgroup_id = cgroup.id;
-    shared.enter(reserved, Arc::new(Live::new(cgroup, true, state)), pidfd);
+    shared.enter(reserved, Arc::new(Live::new(cgroup, true, state, pidfd)));
     Ok(cgroup_id)
 }

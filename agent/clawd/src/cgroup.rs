@@ -54,15 +54,21 @@ pub(crate) struct Parent {
     pub(crate) sandbox_level: u32,
 }
 
-/// How deep a parent is looked for.
-const PARENT_DEPTH_MAX: u32 = 8;
-
-/// Looks for a cgroup by its id.
-fn find_below(dir: &Path, cgroup_id: u64, depth: u32) -> Result<Option<PathBuf>, CgroupError> {
-    for entry in fs::read_dir(dir).map_err(failed("list", dir))?.flatten() {
-        // What goes away meanwhile is not it: the one that is looked for has programs attached.
-        let Ok(metadata) = entry.metadata() else {
-            continue;
+/// Looks for a cgroup by its id. "Not there" is only said when all of the hierarchy was looked at.
+fn find_below(dir: &Path, cgroup_id: u64) -> Result<Option<PathBuf>, CgroupError> {
+    let entries = match fs::read_dir(dir) {
+        // What went away meanwhile is not it: that one has programs attached.
+        Err(error) if is_gone(&error) => return Ok(None),
+        other => other.map_err(failed("list", dir))?,
+    };
+    for entry in entries {
+        let entry = match entry {
+            Err(error) if is_gone(&error) => continue,
+            other => other.map_err(failed("list", dir))?,
+        };
+        let metadata = match entry.metadata() {
+            Err(error) if is_gone(&error) => continue,
+            other => other.map_err(failed("look at", &entry.path()))?,
         };
         if !metadata.is_dir() {
             continue;
@@ -70,9 +76,7 @@ fn find_below(dir: &Path, cgroup_id: u64, depth: u32) -> Result<Option<PathBuf>,
         if metadata.ino() == cgroup_id {
             return Ok(Some(entry.path()));
         }
-        if depth > 1
-            && let Ok(Some(found)) = find_below(&entry.path(), cgroup_id, depth - 1)
-        {
+        if let Some(found) = find_below(&entry.path(), cgroup_id)? {
             return Ok(Some(found));
         }
     }
@@ -143,7 +147,7 @@ impl Parent {
 
     /// Where the cgroup with that id is, if there still is one.
     pub(crate) fn find(&self, cgroup_id: u64) -> Result<Option<PathBuf>, CgroupError> {
-        find_below(&self.mount, cgroup_id, PARENT_DEPTH_MAX)
+        find_below(&self.mount, cgroup_id)
     }
 
     /// Makes the cgroup of a new sandbox; it must not exist.
@@ -193,8 +197,16 @@ impl Cgroup {
         File::open(&self.path).map_err(failed("open", &self.path))
     }
 
+    /// Whether the path still leads to this cgroup, not to a later one of the same name.
+    fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.id)
+    }
+
     /// The processes in it, as the daemon's pid namespace numbers them.
     pub(crate) fn processes(&self) -> Result<Vec<u32>, CgroupError> {
+        if !self.is_there() {
+            return Ok(Vec::new());
+        }
         let path = self.path.join("cgroup.procs");
         let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
@@ -202,6 +214,9 @@ impl Cgroup {
 
     /// Ends every process in it and below, and waits until they are gone.
     pub(crate) fn kill(&self) -> Result<(), CgroupError> {
+        if !self.is_there() {
+            return Ok(());
+        }
         let path = self.path.join("cgroup.kill");
         fs::write(&path, "1").map_err(failed("kill the processes of", &path))?;
         let deadline = Instant::now() + EMPTY_DEADLINE;
@@ -233,6 +248,9 @@ impl Cgroup {
 
     /// Kills what is in it, and removes it with every cgroup below.
     pub(crate) fn destroy(&self) -> Result<(), CgroupError> {
+        if !self.is_there() {
+            return Ok(());
+        }
         match self.kill() {
             Err(error) if error.is_gone() => return Ok(()),
             other => other?,

@@ -90,6 +90,7 @@ fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
         let server = tokio::spawn(server::serve(Arc::clone(&shared), listener));
         let signal = until_told().await?;
         server.abort();
+        shared.stop_launching().await;
         events::flush(&shared).await;
         events.abort();
         end(&shared, signal);
@@ -182,7 +183,7 @@ async fn until_told() -> anyhow::Result<&'static str> {
 
 /// Leaves enforcement in place while sandboxes live, and nothing at all where none does.
 fn end(shared: &Shared, signal: &'static str) {
-    let live = shared.list().len();
+    let live = shared.names_in_use();
     let message = format!("{signal}; {live} sandboxes go on, with everything enforced");
     let message = if live == 0 {
         format!("{signal}; no sandbox lives, nothing is left behind")
@@ -199,13 +200,9 @@ fn end(shared: &Shared, signal: &'static str) {
     if let Err(error) = fs::remove_file(&shared.config.socket) {
         tracing::warn!(%error, "the control socket stays");
     }
-    // Cgroups without a sandbox of this daemon's are not known to be dead.
-    if live > 0
-        || shared
-            .parent
-            .children()
-            .is_ok_and(|children| !children.is_empty())
-    {
+    // Cgroups without a sandbox of this daemon's are not known to be dead, nor is what cannot be read.
+    let children = shared.parent.children();
+    if live > 0 || children.map_or(true, |children| !children.is_empty()) {
         return;
     }
     if let Err(error) = shared.pins.remove() {

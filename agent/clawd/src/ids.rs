@@ -107,10 +107,12 @@ impl Ids {
     }
 
     fn write(&self, reserved: &Next) -> Result<(), IdError> {
-        crate::files::replace_json(&self.path, reserved).map_err(|source| IdError::Write {
-            path: self.path.clone(),
-            source,
-        })
+        crate::files::replace_json(&self.path, reserved, crate::files::Durable::Yes).map_err(
+            |source| IdError::Write {
+                path: self.path.clone(),
+                source,
+            },
+        )
     }
 }
 

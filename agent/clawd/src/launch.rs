@@ -1,14 +1,10 @@
 //! From a plan to a sandbox that runs. Whatever fails, nothing half-built stays.
 
-use std::{
-    fs::File,
-    os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
-};
+use std::{fs::File, os::fd::AsFd as _, sync::Arc};
 
 use clawd_audit::DaemonEvent;
 use clawd_common::record::{SANDBOX_OWN_LOOPBACK, SandboxValue};
-use clawd_identity::GateError;
+use clawd_identity::{GateError, Missing};
 use clawd_sandbox::{Descriptors, Running, StartError, ViewReady};
 
 use crate::{
@@ -106,7 +102,6 @@ impl Drop for Building<'_> {
 /// A sandbox whose command was executed.
 pub(crate) struct Launched {
     pub(crate) live: Arc<Live>,
-    pub(crate) pidfd: OwnedFd,
 }
 
 /// Starts `plan` under the reserved name. Blocks for some milliseconds; called in a thread that may.
@@ -255,17 +250,19 @@ fn start(
     state.layers = Some(layers);
     shared.states.write(&state).map_err(unwritten)?;
     Ok(Launched {
-        live: Arc::new(Live::new(cgroup, false, state)),
-        pidfd,
+        live: Arc::new(Live::new(cgroup, false, state, pidfd)),
     })
 }
 
 /// Has the exec gate watch the view's mounts, before anything is executed there.
 fn watch(shared: &Shared, sandbox_id: u32, view: &ViewReady) -> Result<(), LaunchError> {
     let root = root_of(view.init_pid())?;
-    Ok(shared
-        .gate
-        .watch(sandbox_id, root.as_fd(), view.exec_mounts())?)
+    Ok(shared.gate.watch(
+        sandbox_id,
+        root.as_fd(),
+        view.exec_mounts(),
+        Missing::Refuse,
+    )?)
 }
 
 /// The root directory of a sandbox, as its first process sees it.

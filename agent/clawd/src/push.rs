@@ -23,7 +23,13 @@ pub(crate) fn push(
     request: PushRequest,
 ) -> Result<PushReport, ApiError> {
     let live = shared.find(name)?;
-    let _one_at_a_time = live.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+    let ended = live.pushing.lock().unwrap_or_else(PoisonError::into_inner);
+    if *ended {
+        return Err(ApiError::new(
+            ExitCode::Failed,
+            format!("{name} has ended; `clawctl ps` lists the sandboxes that run"),
+        ));
+    }
     let file = request.policy.file.clone();
     let result = try_push(shared, &live, request);
     let generation = live.state().policy.generation;
@@ -43,6 +49,7 @@ pub(crate) fn push(
             });
         }
     }
+    drop(ended);
     result
 }
 

@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs::File,
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -165,15 +165,11 @@ impl Registry {
     }
 
     fn hash_path(&self, path: &Path) -> Option<Digest> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        // Opening a pipe or a device must not block or act.
-        let file = File::options()
-            .read(true)
-            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-            .open(path)
-            .ok()
-            .filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))?;
-        let key_of = |file: &File| keys.read(file.as_fd()).map_err(io::Error::other);
+        let file = open_regular(path)?;
+        let key_of = |file: &File| {
+            let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.read(file.as_fd()).map_err(io::Error::other)
+        };
         match identify(
             &file,
             key_of,
@@ -295,6 +291,19 @@ impl Registry {
     pub(crate) fn counters(&self, sandbox_id: u32) -> Counters {
         self.inner().kernel.counters(sandbox_id)
     }
+}
+
+/// Opens a regular file. Looked at first, because opening a device or a pipe may act or wait.
+fn open_regular(path: &Path) -> Option<File> {
+    let place = File::options()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::PATH.bits().cast_signed())
+        .open(path)
+        .ok()?;
+    if !place.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return None;
+    }
+    File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).ok()
 }
 
 fn mask(grants: &[Grant], sha256: &[u8; 32]) -> GrantMask {

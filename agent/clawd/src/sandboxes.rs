@@ -4,8 +4,11 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use clawd_audit::DaemonEvent;
@@ -22,25 +25,31 @@ use crate::{
     state::{SandboxState, StateDir},
 };
 
+/// How long the daemon's end waits for starts that are under way; more than a start may take.
+const LAUNCH_DEADLINE: Duration = Duration::from_secs(25);
+
 /// A sandbox that runs.
 pub(crate) struct Live {
     pub(crate) cgroup: Cgroup,
     /// Whether a daemon before this one started it.
     pub(crate) adopted: bool,
     state: Mutex<SandboxState>,
-    /// One push at a time.
-    pub(crate) pushing: Mutex<()>,
+    /// One push at a time, and none once the sandbox has ended: true then.
+    pub(crate) pushing: Mutex<bool>,
+    /// Its pid 1.
+    pub(crate) pidfd: OwnedFd,
     /// True once nothing of it is left.
     cleared: tokio::sync::watch::Sender<bool>,
 }
 
 impl Live {
-    pub(crate) fn new(cgroup: Cgroup, adopted: bool, state: SandboxState) -> Self {
+    pub(crate) fn new(cgroup: Cgroup, adopted: bool, state: SandboxState, pidfd: OwnedFd) -> Self {
         Self {
             cgroup,
             adopted,
             state: Mutex::new(state),
-            pushing: Mutex::new(()),
+            pushing: Mutex::new(false),
+            pidfd,
             cleared: tokio::sync::watch::Sender::new(false),
         }
     }
@@ -80,6 +89,8 @@ pub(crate) struct Shared {
     live: Mutex<HashMap<SandboxName, Arc<Live>>>,
     /// Names in use, of sandboxes that are being started too.
     names: Mutex<HashSet<SandboxName>>,
+    /// Set when the daemon is about to end: no sandbox is started any more.
+    stopping: AtomicBool,
 }
 
 /// A name that nobody else can take while this lives.
@@ -138,6 +149,7 @@ impl Shared {
             flush,
             live: Mutex::new(HashMap::new()),
             names: Mutex::new(HashSet::new()),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -166,14 +178,34 @@ impl Shared {
         })
     }
 
-    /// Takes a name for a sandbox that is about to be started.
-    pub(crate) fn reserve(self: &Arc<Self>, name: SandboxName) -> Result<Reserved, ApiError> {
-        if !self
-            .names
+    /// Sandboxes that live, are being started or are being cleared away.
+    pub(crate) fn names_in_use(&self) -> usize {
+        self.names
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone())
-        {
+            .len()
+    }
+
+    /// Refuses new sandboxes, and waits for those that are being started or cleared away: what the
+    /// daemon leaves behind must be known when it ends.
+    pub(crate) async fn stop_launching(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let deadline = Instant::now() + LAUNCH_DEADLINE;
+        while self.names_in_use() != self.live_map().len() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Takes a name for a sandbox that is about to be started.
+    pub(crate) fn reserve(self: &Arc<Self>, name: SandboxName) -> Result<Reserved, ApiError> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(ApiError::new(
+                ExitCode::Setup,
+                "clawd is stopping and starts no sandbox any more",
+            ));
+        }
+        if !names.insert(name.clone()) {
             return Err(ApiError::new(
                 ExitCode::Setup,
                 format!(
@@ -181,6 +213,7 @@ impl Shared {
                 ),
             ));
         }
+        drop(names);
         Ok(Reserved {
             shared: Arc::clone(self),
             name,
@@ -188,7 +221,7 @@ impl Shared {
     }
 
     /// Enters a sandbox that runs, and sees to it that it is cleared away when it ends.
-    pub(crate) fn enter(self: &Arc<Self>, reserved: Reserved, live: Arc<Live>, pidfd: OwnedFd) {
+    pub(crate) fn enter(self: &Arc<Self>, reserved: Reserved, live: Arc<Live>) {
         self.live_map()
             .insert(reserved.name.clone(), Arc::clone(&live));
         let shared = Arc::clone(self);
@@ -197,7 +230,7 @@ impl Shared {
                 deprecated,
                 reason = "the call that replaces it is unsafe; an OwnedFd keeps its descriptor"
             )]
-            let waiting = AsyncFd::new(pidfd);
+            let waiting = live.pidfd.try_clone().and_then(AsyncFd::new);
             let ended = match waiting {
                 // A pidfd is readable once its process has ended, and only then.
                 Ok(pidfd) => pidfd.readable().await.map(drop),
@@ -215,15 +248,17 @@ impl Shared {
 
     /// Ends what is left of a sandbox whose first process has ended, and forgets it.
     fn clear(&self, reserved: Reserved, live: &Live) {
+        // A push that is under way ends first; it must not write again what is removed here.
+        *live.pushing.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let (sandbox_id, policy_id, init_pid) = {
             let state = live.state();
             (state.sandbox_id, state.policy.policy_id, state.init_pid)
         };
-        if !live.adopted {
-            reap(init_pid);
-        }
         if let Err(error) = live.cgroup.destroy() {
             tracing::error!(sandbox = %reserved.name, %error, "a sandbox's cgroup stays");
+        }
+        if !live.adopted {
+            reap(init_pid);
         }
         self.gate.unwatch(sandbox_id);
         let counters = self.registry.counters(sandbox_id);
@@ -253,7 +288,8 @@ pub(crate) fn reap(pid: u32) {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw);
-    if let Err(error) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
+    // Never waits: whoever is not dead yet is not reaped.
+    if let Err(error) = rustix::process::waitpid(pid, rustix::process::WaitOptions::NOHANG) {
         tracing::warn!(%error, "the first process of a sandbox could not be reaped");
     }
 }

@@ -75,7 +75,11 @@ impl StateDir {
     }
 
     pub(crate) fn write(&self, state: &SandboxState) -> io::Result<()> {
-        crate::files::replace_json(&self.path(state.name.as_str()), state)
+        crate::files::replace_json(
+            &self.path(state.name.as_str()),
+            state,
+            crate::files::Durable::No,
+        )
     }
 
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {

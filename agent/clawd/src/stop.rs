@@ -37,7 +37,8 @@ pub(crate) async fn stop_all(shared: &Arc<Shared>) -> StopAllReport {
     report
 }
 
-async fn stop_live(name: &SandboxName, live: Arc<Live>) -> Result<StopReport, ApiError> {
+/// Ends this very sandbox, not a later one of its name.
+pub(crate) async fn stop_live(name: &SandboxName, live: Arc<Live>) -> Result<StopReport, ApiError> {
     let begun = Instant::now();
     let failed =
         |message: String| ApiError::new(ExitCode::Failed, format!("cannot stop {name}: {message}"));

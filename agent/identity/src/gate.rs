@@ -19,7 +19,7 @@ use clawd_sys::fanotify::{ExecEvent, Group};
 use rustix::{
     buffer::spare_capacity,
     event::epoll,
-    fs::{StatVfsMountFlags, fstat, fstatvfs, readlinkat},
+    fs::{Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2, readlinkat},
 };
 
 use crate::settle::{Identified, identify};
@@ -63,6 +63,15 @@ pub struct Seen {
     pub outcome: Outcome,
 }
 
+/// What becomes of a mount that cannot be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing is watched: the sandbox must not start.
+    Refuse,
+    /// Its programs get no identity: the sandbox runs already.
+    Skip,
+}
+
 /// Where identities are kept. Called from the workers while the exec waits.
 pub trait Identities: Send + Sync {
     /// The hash of a key that was published before.
@@ -82,6 +91,15 @@ pub enum GateError {
     Fanotify {
         /// The call.
         what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The host's limit on fanotify groups is used up; it counts for root too.
+    #[error(
+        "all fanotify groups are used up, and each sandbox needs one; stop sandboxes, or raise the limit with `sysctl fs.fanotify.max_user_groups`"
+    )]
+    Groups {
         /// Why.
         #[source]
         source: io::Error,
@@ -129,10 +147,7 @@ impl Gate {
         keys: Vec<Box<dyn Keys>>,
     ) -> Result<Self, GateError> {
         // Tells at the start, not at the first sandbox, whether the kernel has what is needed.
-        drop(Group::new().map_err(|source| GateError::Fanotify {
-            what: "make a fanotify group",
-            source,
-        })?);
+        drop(Group::new().map_err(no_group)?);
         let epoll =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| GateError::Resource {
                 what: "make an event queue",
@@ -174,24 +189,22 @@ impl Gate {
         sandbox_id: u32,
         root: BorrowedFd<'_>,
         mounts: &[PathBuf],
+        missing: Missing,
     ) -> Result<(), GateError> {
-        let group = Group::new().map_err(|source| GateError::Fanotify {
-            what: "make a fanotify group",
-            source,
-        })?;
+        let group = Group::new().map_err(no_group)?;
         for path in mounts {
-            let below_root = path.strip_prefix("/").unwrap_or(path);
-            let below_root = if below_root.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                below_root
-            };
-            group
-                .mark_exec_of_mount(root, below_root)
-                .map_err(|source| GateError::Mark {
-                    path: path.clone(),
-                    source,
-                })?;
+            let marked =
+                place_below(root, path).and_then(|place| group.mark_exec_of_mount(place.as_fd()));
+            match (marked, missing) {
+                (Ok(()), _) => {}
+                (Err(error), Missing::Skip) => {
+                    tracing::warn!(sandbox_id, path = %path.display(), %error, "programs on a mount get no identity");
+                }
+                (Err(source), Missing::Refuse) => {
+                    let path = path.clone();
+                    return Err(GateError::Mark { path, source });
+                }
+            }
         }
         let group = Arc::new(group);
         self.groups().insert(sandbox_id, Arc::clone(&group));
@@ -221,6 +234,36 @@ impl Gate {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// EMFILE has a cause of its own, which the kernel's configuration does not mend.
+fn no_group(source: io::Error) -> GateError {
+    const EMFILE: i32 = 24;
+    if source.raw_os_error() == Some(EMFILE) {
+        return GateError::Groups { source };
+    }
+    GateError::Fanotify {
+        what: "make a fanotify group",
+        source,
+    }
+}
+
+/// Opens `path` of the tree below `root` without leaving it: the sandbox may have moved folders and
+/// put links in their place.
+fn place_below(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let below = path.strip_prefix("/").unwrap_or(path);
+    let below = if below.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        below
+    };
+    Ok(openat2(
+        root,
+        below,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+    )?)
 }
 
 /// One worker. A group is handed to one worker at a time, and after each batch goes to the end of

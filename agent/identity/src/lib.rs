@@ -11,5 +11,5 @@ mod gate;
 mod settle;
 
 pub use digest::{HASH_LIMIT_BYTES, HashError, sha256};
-pub use gate::{Gate, GateError, Identities, Keys, Outcome, Seen, WORKERS};
+pub use gate::{Gate, GateError, Identities, Keys, Missing, Outcome, Seen, WORKERS};
 pub use settle::{Identified, identify};

@@ -4,8 +4,6 @@ use std::{
     ffi::CString,
     io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    os::unix::ffi::OsStrExt,
-    path::Path,
 };
 
 /// One task waits in `execve(2)` for an answer. Dropping it without one leaves that to
@@ -59,19 +57,22 @@ impl Group {
         Ok(Self { fd })
     }
 
-    /// Asks for the execs of files on the mount that `path` below `dir` is on.
+    /// Asks for the execs of files on the mount that `place` is on, a descriptor (`O_PATH` will do)
+    /// of any file or folder there.
     ///
     /// # Errors
     /// The errno of `fanotify_mark(2)`.
-    pub fn mark_exec_of_mount(&self, dir: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: two live descriptors and a terminated string that outlives the call.
+    pub fn mark_exec_of_mount(&self, place: BorrowedFd<'_>) -> io::Result<()> {
+        // By the descriptor's own link: fanotify_mark(2) takes no `O_PATH` descriptor itself, and a
+        // path walked a second time could lead elsewhere.
+        let path = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+        // SAFETY: a live descriptor and a terminated string that outlives the call.
         let result = unsafe {
             libc::fanotify_mark(
                 self.fd.as_raw_fd(),
                 libc::FAN_MARK_ADD | libc::FAN_MARK_MOUNT,
                 libc::FAN_OPEN_EXEC_PERM,
-                dir.as_raw_fd(),
+                libc::AT_FDCWD,
                 path.as_ptr(),
             )
         };

@@ -119,19 +119,19 @@ async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reser
         },
         Err(error) => failed(error),
     };
-    let Ok(Launched { live, pidfd }) = launched else {
+    let Ok(Launched { live }) = launched else {
         drop(reserved);
         drop(tell(&mut writer, &event).await);
         return;
     };
-    shared.enter(reserved, Arc::clone(&live), pidfd);
+    shared.enter(reserved, Arc::clone(&live));
     // A caller that is gone already shows when its side is read.
     drop(tell(&mut writer, &event).await);
     // clawctl has the exit status from the sandbox itself and waits for this end: afterwards the
     // name is free and nothing is left.
     tokio::select! {
         () = live.cleared() => {}
-        () = listen(&shared, &live, reader) => {}
+        () = listen(&live, reader) => {}
     }
 }
 
@@ -174,7 +174,7 @@ async fn receive(stream: &UnixStream) -> std::io::Result<Descriptors> {
 }
 
 /// Forwards signals; when the caller hangs up, its sandbox ends.
-async fn listen(shared: &Arc<Shared>, live: &Arc<Live>, reader: OwnedReadHalf) {
+async fn listen(live: &Arc<Live>, reader: OwnedReadHalf) {
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
@@ -191,23 +191,15 @@ async fn listen(shared: &Arc<Shared>, live: &Arc<Live>, reader: OwnedReadHalf) {
         }
     }
     let name = live.state().name.clone();
-    if shared
-        .find(&name)
-        .is_ok_and(|found| Arc::ptr_eq(&found, live))
-        && let Err(error) = stop::stop(shared, &name).await
-    {
+    if let Err(error) = stop::stop_live(&name, Arc::clone(live)).await {
         tracing::debug!(sandbox = %name, error = error.error.message, "a sandbox had ended before its caller hung up");
     }
 }
 
 /// Signals the sandbox's first process, which hands it to the command.
 fn forward(live: &Live, signal: i32) {
-    let pid = i32::try_from(live.state().init_pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    let signal = rustix::process::Signal::from_named_raw(signal);
-    if let (Some(pid), Some(signal)) = (pid, signal)
-        && let Err(error) = rustix::process::kill_process(pid, signal)
+    if let Some(signal) = rustix::process::Signal::from_named_raw(signal)
+        && let Err(error) = rustix::process::pidfd_send_signal(&live.pidfd, signal)
     {
         tracing::debug!(%error, "a signal came too late");
     }
