@@ -1,9 +1,13 @@
 //! A daemon that was killed, and the one after it.
 
+use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _};
+
 use clawd_tests::Address;
 use serde_json::json;
 
-use crate::support::{Denial, PYTHON_ENTRY, World, direct, eventually, group, processes, tcp};
+use crate::support::{
+    Denial, PYTHON_ENTRY, World, direct, direct_with, eventually, group, processes, tcp,
+};
 
 const SMALL: &str = "http://192.0.2.10/small";
 
@@ -131,4 +135,52 @@ fn daemon_killed_again_and_again_keeps_its_sandboxes() {
         assert_eq!(prober.ask(&tcp(Address::B, 7000))["errno"], 1);
     }
     assert_eq!(world.denials("box", 0).len(), 5);
+}
+
+/// Mounts on which a process has fanotify marks, and the mounts that it sees itself.
+fn marked_and_own_mounts(pid: u32) -> (HashSet<u32>, HashSet<u32>) {
+    let mut marked = HashSet::new();
+    for info in fs::read_dir(format!("/proc/{pid}/fdinfo"))
+        .unwrap()
+        .flatten()
+    {
+        let text = fs::read_to_string(info.path()).unwrap_or_default();
+        let marks = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("fanotify mnt_id:"));
+        marked.extend(marks.map(|rest| {
+            let id = rest.split(' ').next().unwrap_or_default();
+            u32::from_str_radix(id, 16).expect("a mount id")
+        }));
+    }
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let ids = mounts.lines().filter_map(|line| line.split(' ').next());
+    (
+        marked,
+        ids.map(|id| id.parse().expect("a mount id")).collect(),
+    )
+}
+
+#[test]
+fn next_daemon_watches_no_mount_of_the_host_whatever_the_sandbox_moved() {
+    let mut world = World::start();
+    let folder = world.daemon.scratch().folder("moved", 0o777).unwrap();
+    fs::create_dir_all(folder.join("t/usr")).unwrap();
+    fs::set_permissions(folder.join("t"), fs::Permissions::from_mode(0o777)).unwrap();
+    let trees = format!("[/usr, {}/t/usr]", folder.display());
+    let writable = format!("[{}]", folder.display());
+    let mut prober = world.prober("box", &direct_with(&trees, &writable, ""));
+    // Where its programs were, a link now leads to the root, and so to the host's own programs.
+    let script = format!(
+        "cd {} && mv t old && ln -s / t && ls -d t/usr/bin",
+        folder.display()
+    );
+    let answer = prober.ask(&json!({ "do": "run", "argv": ["sh", "-c", script] }));
+    assert_eq!(answer["ok"]["code"], 0, "{answer}");
+    world.daemon.kill9().unwrap();
+    world.daemon.launch().unwrap();
+    assert_eq!(world.daemon.ps().len(), 1);
+    let (marked, own) = marked_and_own_mounts(world.daemon.pid().unwrap());
+    assert!(!marked.is_empty());
+    assert!(marked.is_disjoint(&own), "{marked:?} {own:?}");
 }
