@@ -42,6 +42,12 @@ impl Addr {
         octets: [0; 16],
     };
 
+    /// `0.0.0.0` where it is not known what the kernel will put in its place: never a destination.
+    pub const UNSPECIFIED_V4: Self = Self {
+        family: FAMILY_V4,
+        octets: [0; 16],
+    };
+
     /// The canonical form of an IPv4 address: `0.0.0.0` becomes `127.0.0.1`, which is where the
     /// kernel connects it to (`ip_route_output_key_hash_rcu` in net/ipv4/route.c, v6.12).
     #[must_use]
@@ -80,6 +86,20 @@ impl Addr {
         }
     }
 
+    /// Whether both are the same address. Word by word: `==` compares arrays by octets, for which a
+    /// program's stack is too small.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        let mut difference = self.family ^ other.family;
+        let mut at = 0;
+        while at < 16 {
+            difference |= word(&self.octets, at) ^ word(&other.octets, at);
+            at += 4;
+        }
+        difference == 0
+    }
+
     /// Classifies the address. `scope_id` is the `sin6_scope_id` of the request, 0 for none.
     #[must_use]
     #[inline(always)]
@@ -95,6 +115,9 @@ impl Addr {
     const fn kind_v4(&self) -> AddrKind {
         let addr = word(&self.octets, 0);
         match self.octets[0] {
+            0 if addr == 0 => AddrKind::Refused(Reason::AddressNotListed),
+            // Every socket at the port gets it, whosever it is.
+            127 if addr == 0x7fff_ffff => AddrKind::Refused(Reason::Broadcast),
             127 => AddrKind::Loopback,
             224..=239 => AddrKind::Refused(Reason::Multicast),
             255 if addr == u32::MAX => AddrKind::Refused(Reason::Broadcast),

@@ -1,10 +1,13 @@
 //! The decision on one destination.
 //!
-//! Three look-ups, whatever the number of rules: the address gives an address class, the class with
-//! protocol and port gives the mask of `binaries` entries that may go there, the binary's identity
-//! gives the mask of entries that it matches. Where the masks share a bit, the attempt is allowed.
-//! Everything else is denied: each missing answer has its own reason, and none of them allows.
+//! Three look-ups for the destination, whatever the number of rules: the address gives an address
+//! class, protocol and port give a port class, and both classes give the masks of `binaries` entries
+//! that may go there and that may not. The binary's identity gives the mask of entries that it
+//! matches. Where it shares a bit with what denies, the attempt is denied; else, where it shares one
+//! with what allows, it is allowed. Everything else is denied: each missing answer has its own reason,
+//! and none of them allows.
 
+pub use crate::mask::{GRANT_BITS, GRANT_WORDS, GrantMask};
 use crate::{
     abi::assert_layout,
     addr::{Addr, AddrKind},
@@ -12,103 +15,13 @@ use crate::{
     verdict::{Action, NO_GRANT, Reason, Verdict},
 };
 
-/// `binaries` entries of one policy, as bits: at most 256.
-pub const GRANT_BITS: usize = 256;
-/// Words of a [`GrantMask`].
-pub const GRANT_WORDS: usize = GRANT_BITS / 64;
-
 /// IP protocol number of TCP.
 pub const PROTOCOL_TCP: u16 = 6;
 /// IP protocol number of UDP.
 pub const PROTOCOL_UDP: u16 = 17;
-
-/// A set of `binaries` entries of one policy; bit `i` of word `i / 64` is entry `i`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GrantMask {
-    /// Least significant bits first.
-    pub words: [u64; GRANT_WORDS],
-}
-impl GrantMask {
-    /// The empty set.
-    pub const ZERO: Self = Self {
-        words: [0; GRANT_WORDS],
-    };
-
-    /// Adds entry `index`; one past [`GRANT_BITS`] is not in any set and changes nothing.
-    pub const fn insert(&mut self, index: usize) {
-        if index < GRANT_BITS {
-            self.words[index / 64] |= 1 << (index % 64);
-        }
-    }
-
-    /// Adds every entry of `other`.
-    pub const fn union(&mut self, other: &Self) {
-        let mut i = 0;
-        while i < GRANT_WORDS {
-            self.words[i] |= other.words[i];
-            i += 1;
-        }
-    }
-
-    /// Whether no entry is in the set.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.words[0] | self.words[1] | self.words[2] | self.words[3] == 0
-    }
-
-    /// The lowest entry in both sets, or [`NO_GRANT`].
-    #[must_use]
-    #[inline(always)]
-    pub const fn first_common(&self, other: &Self) -> u32 {
-        let mut i = 0;
-        let mut base = 0;
-        while i < GRANT_WORDS {
-            let both = self.words[i] & other.words[i];
-            if both != 0 {
-                return base + lowest_bit(both);
-            }
-            i += 1;
-            base += u64::BITS;
-        }
-        NO_GRANT
-    }
-}
-assert_layout!(GrantMask, size 32, align 8, { words @ 0 });
-
-/// Position of the lowest bit of a word that is not zero.
-///
-/// By halving: eBPF has no instruction for `trailing_zeros`, and LLVM's table for it needs a
-/// relocation into a section that the loader would have to carry.
-#[inline(always)]
-const fn lowest_bit(word: u64) -> u32 {
-    let mut word = word;
-    let mut at = 0;
-    if word & 0xffff_ffff == 0 {
-        word >>= 32;
-        at += 32;
-    }
-    if word & 0xffff == 0 {
-        word >>= 16;
-        at += 16;
-    }
-    if word & 0xff == 0 {
-        word >>= 8;
-        at += 8;
-    }
-    if word & 0xf == 0 {
-        word >>= 4;
-        at += 4;
-    }
-    if word & 3 == 0 {
-        word >>= 2;
-        at += 2;
-    }
-    if word & 1 == 0 {
-        at += 1;
-    }
-    at
-}
+/// Added to the protocol in a [`PortKey`] whose port is the sandbox's own: peers may reach it. No IP
+/// protocol has a number that large.
+pub const INGRESS: u16 = 0x8000;
 
 /// Data of the longest-prefix-match key of map `ADDRESS`; value: address class (u32, from 1).
 ///
@@ -132,7 +45,34 @@ impl AddressKey {
 }
 assert_layout!(AddressKey, size 24, align 4, { policy_id @ 0, addr @ 4 });
 
-/// Key of map `RULE`; value: [`GrantMask`].
+/// Data of the longest-prefix-match key of map `PORT`; value: port class (u32, from 1).
+///
+/// `prefix_len` of the trie counts the bits of `policy_id` and `protocol` too: 48 + the prefix.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortKey {
+    /// The policy.
+    pub policy_id: u32,
+    /// [`PROTOCOL_TCP`] or [`PROTOCOL_UDP`], with [`INGRESS`] or without.
+    pub protocol: u16,
+    /// The prefix, most significant octet first.
+    pub port_be: [u8; 2],
+}
+impl PortKey {
+    /// No policy, no port.
+    pub const ZERO: Self = Self {
+        policy_id: 0,
+        protocol: 0,
+        port_be: [0; 2],
+    };
+    /// Bits before the port itself.
+    pub const FIXED_BITS: u32 = 48;
+    /// Bits of the port.
+    pub const PORT_BITS: u32 = 16;
+}
+assert_layout!(PortKey, size 8, align 4, { policy_id @ 0, protocol @ 4, port_be @ 6 });
+
+/// Key of map `RULE`; value: [`RuleValue`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleKey {
@@ -140,39 +80,105 @@ pub struct RuleKey {
     pub policy_id: u32,
     /// From map `ADDRESS`.
     pub address_class: u32,
-    /// Destination port.
-    pub port: u16,
-    /// [`PROTOCOL_TCP`] or [`PROTOCOL_UDP`].
-    pub protocol: u16,
+    /// From map `PORT`.
+    pub port_class: u32,
 }
 impl RuleKey {
     /// No rule.
     pub const ZERO: Self = Self {
         policy_id: 0,
         address_class: 0,
-        port: 0,
-        protocol: 0,
+        port_class: 0,
     };
 }
-assert_layout!(RuleKey, size 12, align 4, { policy_id @ 0, address_class @ 4, port @ 8, protocol @ 10 });
+assert_layout!(RuleKey, size 12, align 4, { policy_id @ 0, address_class @ 4, port_class @ 8 });
 
-/// Key of map `MASK`; value: [`GrantMask`], the entries that the file's hash matches.
+/// Who may and who may not use destinations of one address class and one port class.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleValue {
+    /// Entries that may.
+    pub allow: GrantMask,
+    /// Entries that may not, whatever else allows it.
+    pub deny: GrantMask,
+    /// The [`Verdict::grant_index`] of the rule for which nobody may, [`NO_GRANT`] where there is none.
+    pub deny_all: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+impl RuleValue {
+    /// Nothing said: a destination that is listed, for nobody.
+    pub const LISTED: Self = Self {
+        deny_all: NO_GRANT,
+        ..Self::ZERO
+    };
+    /// All bytes zero: nobody may.
+    pub const ZERO: Self = Self {
+        allow: GrantMask::ZERO,
+        deny: GrantMask::ZERO,
+        deny_all: 0,
+        reserved: 0,
+    };
+}
+assert_layout!(RuleValue, size 72, align 8, {
+    allow @ 0, deny @ 32, deny_all @ 64, reserved @ 68
+});
+
+/// Key of map `MASK`; value: [`MaskValue`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MaskKey {
     /// The policy.
     pub policy_id: u32,
-    /// The identity, from 1.
-    pub file_id: u32,
+    /// The line of executables, from 1.
+    pub chain: u32,
 }
 impl MaskKey {
-    /// No policy, no identity.
+    /// No policy, no chain.
     pub const ZERO: Self = Self {
         policy_id: 0,
-        file_id: 0,
+        chain: 0,
     };
 }
-assert_layout!(MaskKey, size 8, align 4, { policy_id @ 0, file_id @ 4 });
+assert_layout!(MaskKey, size 8, align 4, { policy_id @ 0, chain @ 4 });
+
+/// What a line of executables is granted under one policy.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaskValue {
+    /// Entries that the running executable matches.
+    pub own: GrantMask,
+    /// Entries for descendants too that one of its ancestors matches.
+    pub lineage: GrantMask,
+    /// Entries that name the running executable's path and did not pin its content: they grant
+    /// nothing, and tell why. Where they deny, they deny it all the same.
+    pub changed: GrantMask,
+}
+impl MaskValue {
+    /// Nothing.
+    pub const ZERO: Self = Self {
+        own: GrantMask::ZERO,
+        lineage: GrantMask::ZERO,
+        changed: GrantMask::ZERO,
+    };
+
+    /// Entries that mean the line in whatever way.
+    #[must_use]
+    #[inline(always)]
+    pub const fn any(&self) -> GrantMask {
+        let mut any = self.own;
+        any.union(&self.lineage);
+        any.union(&self.changed);
+        any
+    }
+
+    /// Whether the value says nothing that its absence would not say.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.lineage.is_empty() && self.changed.is_empty()
+    }
+}
+assert_layout!(MaskValue, size 96, align 8, { own @ 0, lineage @ 32, changed @ 64 });
 
 /// One attempt to reach a destination, from a process that has a record.
 #[derive(Clone, Copy, Debug)]
@@ -181,8 +187,8 @@ pub struct Query {
     pub policy_id: u32,
     /// [`crate::record::SandboxValue::flags`].
     pub sandbox_flags: u32,
-    /// The identity of the binary that asks, 0 for none.
-    pub file_id: u32,
+    /// The line of executables of the process that asks, 0 for none.
+    pub chain: u32,
     /// `sin6_scope_id` of the request, 0 for none.
     pub scope_id: u32,
     /// The destination.
@@ -197,10 +203,13 @@ pub struct Query {
 pub trait Tables {
     /// The class of the longest prefix of `key.policy_id` that covers `key.addr`, 0 for none.
     fn address_class(&self, key: &AddressKey) -> u32;
-    /// The entries that may reach the class on this protocol and port.
-    fn rule(&self, key: &RuleKey) -> Option<&GrantMask>;
-    /// The entries that the identity matches.
-    fn mask(&self, key: &MaskKey) -> Option<&GrantMask>;
+    /// The class of the longest prefix of the key's policy and protocol that covers the port, 0 for
+    /// none.
+    fn port_class(&self, key: &PortKey) -> u32;
+    /// Who may and who may not use destinations of both classes.
+    fn rule(&self, key: &RuleKey) -> Option<&RuleValue>;
+    /// The entries that the line of executables matches.
+    fn mask(&self, key: &MaskKey) -> Option<&MaskValue>;
 }
 
 /// Decides one attempt. Pure; denies whatever no rule allows.
@@ -228,68 +237,80 @@ pub fn decide<T: Tables>(tables: &T, query: &Query) -> Verdict {
     if address_class == 0 {
         return Verdict::deny(Reason::AddressNotListed);
     }
-    let key = RuleKey {
-        policy_id,
-        address_class,
-        port: query.port,
-        protocol: query.protocol,
-    };
-    let Some(rule) = tables.rule(&key) else {
+    let service = (query.protocol, query.port);
+    let Some(rule) = rule(tables, (policy_id, address_class), service) else {
         return Verdict::deny(Reason::PortNotListed);
     };
-    if query.file_id == 0 {
+    if rule.deny_all != NO_GRANT {
+        return denied_by(rule.deny_all);
+    }
+    if query.chain == 0 {
         return Verdict::deny(Reason::NoIdentity);
     }
-    let Some(own) = tables.mask(&MaskKey {
+    let Some(mask) = tables.mask(&MaskKey {
         policy_id,
-        file_id: query.file_id,
+        chain: query.chain,
     }) else {
         return Verdict::deny(Reason::BinaryNotListed);
     };
-    let grant_index = rule.first_common(own);
-    if grant_index == NO_GRANT {
-        return Verdict::deny(Reason::BinaryNotListed);
+    by_mask(rule, mask)
+}
+
+/// What is said of an address class and a port of a protocol.
+#[inline(always)]
+pub fn rule<T: Tables>(
+    tables: &T,
+    (policy_id, address_class): (u32, u32),
+    (protocol, port): (u16, u16),
+) -> Option<&RuleValue> {
+    let port_class = tables.port_class(&PortKey {
+        policy_id,
+        protocol,
+        port_be: port.to_be_bytes(),
+    });
+    if port_class == 0 {
+        return None;
     }
+    tables.rule(&RuleKey {
+        policy_id,
+        address_class,
+        port_class,
+    })
+}
+
+/// A denial by a rule that says so.
+#[inline(always)]
+const fn denied_by(grant_index: u32) -> Verdict {
     Verdict {
-        action: Action::Allowed,
-        reason: Reason::Rule,
         grant_index,
+        ..Verdict::deny(Reason::DeniedByRule)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::{GRANT_BITS, GrantMask, lowest_bit};
-    use crate::verdict::NO_GRANT;
-
-    proptest! {
-        #[test]
-        fn lowest_bit_agrees_with_std(word in 1..=u64::MAX, shift in 0..64_u32) {
-            let word = (word << shift).max(1);
-            prop_assert_eq!(lowest_bit(word), word.trailing_zeros());
-        }
-
-        #[test]
-        fn first_common_is_the_least_shared_member(
-            a in proptest::collection::btree_set(0..GRANT_BITS, 0..20),
-            b in proptest::collection::btree_set(0..GRANT_BITS, 0..20),
-        ) {
-            let mask = |set: &std::collections::BTreeSet<usize>| {
-                let mut mask = GrantMask::ZERO;
-                set.iter().for_each(|i| mask.insert(*i));
-                mask
-            };
-            let want = a.intersection(&b).next().map_or(NO_GRANT, |i| u32::try_from(*i).expect("small"));
-            prop_assert_eq!(mask(&a).first_common(&mask(&b)), want);
-        }
+/// Whether one of the destination's entries denies it to the line of executables, or else grants it.
+#[inline(always)]
+fn by_mask(rule: &RuleValue, mask: &MaskValue) -> Verdict {
+    let any = mask.any();
+    // What no entry denies, which is usual, is told from the rest by one branch.
+    if rule.deny.meets(&any) {
+        return denied_by(rule.deny.first_common(&any));
     }
-
-    #[test]
-    fn grant_mask_index_out_of_range_is_ignored() {
-        let mut mask = GrantMask::ZERO;
-        mask.insert(GRANT_BITS);
-        assert!(mask.is_empty());
+    let mut grant_index = rule.allow.first_common(&mask.own);
+    if grant_index == NO_GRANT {
+        grant_index = rule.allow.first_common(&mask.lineage);
+    }
+    if grant_index != NO_GRANT {
+        return Verdict {
+            action: Action::Allowed,
+            reason: Reason::Rule,
+            grant_index,
+        };
+    }
+    match rule.allow.first_common(&mask.changed) {
+        NO_GRANT => Verdict::deny(Reason::BinaryNotListed),
+        grant_index => Verdict {
+            grant_index,
+            ..Verdict::deny(Reason::BinaryChanged)
+        },
     }
 }

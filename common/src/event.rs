@@ -38,6 +38,12 @@ kinds! {
     Socket = 3, "socket";
     /// `execve(2)` that succeeded.
     Exec = 4, "exec";
+    /// A packet out of the sandbox.
+    Send = 5, "send";
+    /// A packet into the sandbox.
+    Receive = 6, "receive";
+    /// An open flow that was ended. User space makes this one.
+    Cut = 7, "cut";
 }
 
 /// One attempt and its verdict.
@@ -76,8 +82,14 @@ pub struct Event {
     pub protocol: u16,
     /// `socket(2)`: address family and type (`family << 16 | type`), else 0.
     pub socket_kind: u32,
+    /// The process's line of executables, 0 for none.
+    pub chain: u32,
+    /// The line before its exec: what is known of the ancestors where `chain` is 0.
+    pub parent_chain: u32,
+    /// Packets: the sandbox's own port, else 0.
+    pub local_port: u16,
     /// Zero.
-    pub reserved1: u32,
+    pub reserved1: u16,
 }
 impl Event {
     /// An event of nothing, read as a denial.
@@ -98,11 +110,15 @@ impl Event {
         reserved0: 0,
         protocol: 0,
         socket_kind: 0,
+        chain: 0,
+        parent_chain: 0,
+        local_port: 0,
         reserved1: 0,
     };
 }
-assert_layout!(Event, size 120, align 8, {
+assert_layout!(Event, size 128, align 8, {
     boottime_ns @ 0, process @ 8, file @ 24, sandbox_id @ 64, policy_id @ 68, file_id @ 72,
     tid @ 76, grant_index @ 80, addr @ 84, port @ 104, kind_raw @ 106, action_raw @ 107,
-    reason_raw @ 108, reserved0 @ 109, protocol @ 110, socket_kind @ 112, reserved1 @ 116
+    reason_raw @ 108, reserved0 @ 109, protocol @ 110, socket_kind @ 112, chain @ 116,
+    parent_chain @ 120, local_port @ 124, reserved1 @ 126
 });

@@ -116,6 +116,44 @@ reasons! {
     TableFull = 24, "no_identity_table_full";
     /// clawd's own first process of a sandbox; it never has grants.
     SandboxInit = 25, "sandbox_init";
+    /// An entry names the executable's path, but pinned another content for it.
+    BinaryChanged = 26, "binary_changed";
+    /// The file that the process says it executes is not the one that it was seen to execute.
+    ExeFileDiffers = 27, "exe_file_differs";
+    /// The executable's identity is known, but not the line of executables that led to it.
+    ChainUnknown = 28, "no_identity_chain_unknown";
+    /// Somebody had the executable open for writing, or opened it before the exec was over.
+    LeasedWriter = 29, "no_identity_leased_writer";
+    /// The executable lies on an overlay whose layers, or itself, a sandbox can write.
+    OverlayWritable = 30, "no_identity_overlay_writable";
+    /// The dynamic loader, which executes whatever file it is given.
+    Loader = 31, "no_identity_loader";
+    /// The sandbox has as many processes and threads as it may: forks were refused.
+    PidsLimit = 32, "pids_limit";
+    /// The sandbox has as much memory as it may: processes of it were killed.
+    MemoryLimit = 33, "memory_limit";
+    /// A system call that the sandbox's profile refuses, in this use.
+    SyscallDenied = 34, "syscall_denied";
+    /// A system call of a 32-bit or x32 table: refused, and its program killed.
+    ForeignSyscall = 35, "foreign_syscall";
+    /// A rule with `action: deny` lists the destination and the binary, or every binary.
+    DeniedByRule = 36, "denied_by_rule";
+    /// A packet of a socket that no hook has judged.
+    UnjudgedSocket = 48, "unjudged_socket";
+    /// A packet of a flow that was allowed before and is not any more.
+    PolicyChanged = 49, "policy_changed";
+    /// A packet in pieces.
+    Fragment = 50, "fragment";
+    /// A packet whose IP header has options or extensions, which may send it elsewhere.
+    HeaderNotPlain = 51, "header_not_plain";
+    /// Nothing lets this peer reach this port of the sandbox.
+    IngressNotListed = 52, "ingress_not_listed";
+    /// The policy's `ingress` lists the port.
+    IngressRule = 53, "ingress_rule";
+    /// The other side is a socket of the same sandbox.
+    OwnSandbox = 54, "own_sandbox";
+    /// A packet of a socket whose sandbox is not known.
+    UnknownSandbox = 55, "unknown_sandbox";
 }
 
 /// The outcome of a decision.
@@ -126,8 +164,9 @@ pub struct Verdict {
     pub action: Action,
     /// Why.
     pub reason: Reason,
-    /// The lowest bit of the binary mask that granted it: the position of the `binaries` entry in
-    /// the compiled policy, from 0. [`NO_GRANT`] where no entry did.
+    /// The lowest bit of the binary mask that granted or denied it: the position of the `binaries` entry
+    /// in the compiled policy, from 0. From [`crate::mask::GRANT_BITS`] on, the position of the entry of
+    /// `network_policies` that denies everybody, after that number. [`NO_GRANT`] where none did.
     pub grant_index: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The key of an open descriptor, computed by the same code as at exec.
+//! The key of an open descriptor, computed by the same code as at exec, with its mount's namespace.
 //!
 //! Never attached: user space runs it with `BPF_PROG_TEST_RUN` in the task that holds the descriptor.
 
@@ -6,6 +6,7 @@ use aya_ebpf::{
     EbpfContext as _, helpers::bpf_get_current_task, macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
+use clawd_common::record::OpenFile;
 
 use crate::{
     kread::{self, member, offset},
@@ -41,9 +42,25 @@ fn answer(fd: u64, slot: u32) -> Result<(), i32> {
     if file == 0 {
         return Err(-EBADF);
     }
-    let key = kread::file_key(file)?;
+    let opened = OpenFile {
+        key: kread::file_key(file)?,
+        mount_namespace: mount_namespace(file).unwrap_or(0),
+        reserved: 0,
+    };
     let out = FILE_KEY.get_ptr_mut(slot).ok_or(-EBADF)?;
     // SAFETY: the map's value, aligned and live; the slot belongs to the caller.
-    unsafe { out.write(key) };
+    unsafe { out.write(opened) };
     Ok(())
+}
+
+/// The number of the mount namespace that the file's mount is in. A mount that was taken away points
+/// to none, one of the kernel's own to what cannot be read.
+#[inline(always)]
+fn mount_namespace(file: u64) -> Result<u32, i32> {
+    let mount: u64 = member(file, offset!(file_f_path_mnt))?;
+    let namespace: u64 = member(mount, offset!(vfsmount_mnt_ns))?;
+    if namespace == 0 {
+        return Ok(0);
+    }
+    member(namespace, offset!(mnt_namespace_inum))
 }

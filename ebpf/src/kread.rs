@@ -41,7 +41,6 @@ pub fn file_key(file: u64) -> Result<FileKey, i32> {
     let inode: u64 = member(file, offset!(file_f_inode))?;
     let sb: u64 = member(inode, offset!(inode_i_sb))?;
     let ctime_nsec: u32 = member(inode, offset!(inode_ctime_nsec))?;
-    let magic: u64 = member(sb, offset!(super_block_s_magic))?;
     Ok(FileKey {
         ino: member(inode, offset!(inode_i_ino))?,
         size_bytes: member(inode, offset!(inode_i_size))?,
@@ -49,6 +48,32 @@ pub fn file_key(file: u64) -> Result<FileKey, i32> {
         ctime_nsec: ctime_nsec & CTIME_NSEC_MASK,
         dev: member(sb, offset!(super_block_s_dev))?,
         generation: member(inode, offset!(inode_i_generation))?,
-        fs_magic: magic as u32,
+        fs_magic: magic(sb)?,
     })
+}
+
+/// The file system's magic number; 0 where another than the initial user namespace owns it.
+#[inline(always)]
+fn magic(sb: u64) -> Result<u32, i32> {
+    let owner: u64 = member(sb, offset!(super_block_s_user_ns))?;
+    let level: u32 = member(owner, offset!(user_namespace_level))?;
+    if level != 0 {
+        return Ok(0);
+    }
+    let magic: u64 = member(sb, offset!(super_block_s_magic))?;
+    Ok(magic as u32)
+}
+
+/// Whether the file at `file` is the inode of `key`, whatever became of its size and times.
+///
+/// # Errors
+/// As [`file_key`].
+#[inline(always)]
+pub fn is_inode(file: u64, key: &FileKey) -> Result<bool, i32> {
+    let inode: u64 = member(file, offset!(file_f_inode))?;
+    let sb: u64 = member(inode, offset!(inode_i_sb))?;
+    let ino: u64 = member(inode, offset!(inode_i_ino))?;
+    let generation: u32 = member(inode, offset!(inode_i_generation))?;
+    let dev: u32 = member(sb, offset!(super_block_s_dev))?;
+    Ok(ino == key.ino && generation == key.generation && dev == key.dev)
 }

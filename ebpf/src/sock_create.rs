@@ -1,20 +1,14 @@
 //! `socket(2)`: which protocols there are, and whose a socket is.
 
-use aya_ebpf::{
-    bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    helpers::generated::{bpf_set_retval, bpf_sk_storage_get},
-    macros::cgroup_sock,
-    programs::SockContext,
-};
+use aya_ebpf::{helpers::generated::bpf_set_retval, macros::cgroup_sock, programs::SockContext};
 use clawd_common::{
     event::{Event, EventKind},
-    record::{ProcessKey, SocketRecord},
-    verdict::{Reason, Verdict},
+    record::{ProcessKey, SandboxValue, SocketRecord},
+    verdict::{NO_GRANT, Reason},
 };
 
 use crate::{
-    emit,
-    maps::SOCKET,
+    emit, socket,
     task::{current_process, current_sandbox},
 };
 
@@ -38,57 +32,75 @@ pub fn sock_create(ctx: SockContext) -> i32 {
         let sock = &*ctx.sock;
         (sock.family, sock.type_, sock.protocol)
     };
-    let mut event = Event::ZERO;
-    event.protocol = protocol as u16;
-    event.socket_kind = family << 16 | (kind & 0xffff);
-
+    let mut who = Who {
+        family,
+        kind,
+        protocol,
+        sandbox_id: 0,
+        policy_id: 0,
+        process: ProcessKey::ZERO,
+        tid: 0,
+    };
     let Some(sandbox) = current_sandbox() else {
-        return deny(&mut event, Reason::ForeignSocket);
+        return deny(&who, Reason::ForeignSocket);
     };
-    event.sandbox_id = sandbox.sandbox_id;
-    event.policy_id = sandbox.policy_id;
+    who.sandbox_id = sandbox.sandbox_id;
+    who.policy_id = sandbox.policy_id;
     let Ok((process, tid)) = current_process() else {
-        return deny(&mut event, Reason::NoProcessRecord);
+        return deny(&who, Reason::NoProcessRecord);
     };
-    event.process = process;
-    event.tid = tid;
+    who.process = process;
+    who.tid = tid;
 
     let stream = kind == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
     let datagram = kind == SOCK_DGRAM && protocol == IPPROTO_UDP;
     if !(family == AF_INET || family == AF_INET6) || !(stream || datagram) {
         // SAFETY: takes any errno; without it the caller would see EPERM.
         unsafe { bpf_set_retval(-EPROTONOSUPPORT) };
-        return deny(&mut event, Reason::ProtocolNotSupported);
+        return deny(&who, Reason::ProtocolNotSupported);
     }
-    if record(&ctx, sandbox.sandbox_id, process) {
+    if record(&ctx, sandbox, process) {
         ALLOW
     } else {
-        deny(&mut event, Reason::NoSocketRecord)
+        deny(&who, Reason::NoSocketRecord)
     }
+}
+
+/// Who makes which socket.
+struct Who {
+    family: u32,
+    kind: u32,
+    protocol: u32,
+    sandbox_id: u32,
+    policy_id: u32,
+    process: ProcessKey,
+    tid: u32,
 }
 
 /// Writes the record of the socket that is being made; false where there is no memory for it.
 #[inline(always)]
-fn record(ctx: &SockContext, sandbox_id: u32, creator: ProcessKey) -> bool {
+fn record(ctx: &SockContext, sandbox: &SandboxValue, holder: ProcessKey) -> bool {
     let mut value = SocketRecord {
-        sandbox_id,
-        creator,
+        sandbox_id: sandbox.sandbox_id,
+        slot: sandbox.slot as u16,
+        holder,
         ..SocketRecord::ZERO
     };
-    // SAFETY: the map is a socket storage, the context is the socket, `value` has the map's size.
-    let stored = unsafe {
-        bpf_sk_storage_get(
-            SOCKET.as_ptr(),
-            ctx.sock.cast(),
-            (&raw mut value).cast(),
-            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
-        )
-    };
-    !stored.is_null()
+    !socket::record(ctx.sock, Some(&mut value)).is_null()
 }
 
+/// Reports a refusal. Its own function, because a socket that may be made needs no event.
 #[inline(always)]
-fn deny(event: &mut Event, reason: Reason) -> i32 {
-    emit::verdict(event, EventKind::Socket, Verdict::deny(reason));
+fn deny(who: &Who, reason: Reason) -> i32 {
+    let mut event = Event::ZERO;
+    event.protocol = who.protocol as u16;
+    event.socket_kind = who.family << 16 | (who.kind & 0xffff);
+    event.sandbox_id = who.sandbox_id;
+    event.policy_id = who.policy_id;
+    event.process = who.process;
+    event.tid = who.tid;
+    event.reason_raw = reason.to_raw();
+    event.grant_index = NO_GRANT;
+    emit::outcome(&mut event, EventKind::Socket, false);
     DENY
 }

@@ -3,10 +3,10 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use clawd_common::{
     addr::FAMILY_V4,
-    decide::{AddressKey, GrantMask, MaskKey, RuleKey, Tables},
+    decide::{AddressKey, MaskKey, MaskValue, PortKey, RuleKey, RuleValue, Tables},
 };
 
-use crate::maps::{ADDRESS, MASK, RULE};
+use crate::maps::{ADDRESS, MASK, PORT, RULE};
 
 /// The kernel's tables.
 pub struct KernelTables;
@@ -26,14 +26,36 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn rule(&self, key: &RuleKey) -> Option<&GrantMask> {
+    fn port_class(&self, key: &PortKey) -> u32 {
+        match PORT.get(Key::new(PortKey::FIXED_BITS + PortKey::PORT_BITS, *key)) {
+            Some(class) => *class,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn rule(&self, key: &RuleKey) -> Option<&RuleValue> {
+        Self::find_rule(key)
+    }
+
+    #[inline(always)]
+    fn mask(&self, key: &MaskKey) -> Option<&MaskValue> {
+        Self::find_mask(key)
+    }
+}
+
+impl KernelTables {
+    /// [`Tables::rule`]; the entry lives for the run of the program.
+    #[inline(always)]
+    pub fn find_rule(key: &RuleKey) -> Option<&'static RuleValue> {
         // SAFETY: entries of a policy are never changed in place, only added before and removed
         // after it is in force.
         unsafe { RULE.get(key) }
     }
 
+    /// [`Tables::mask`], likewise.
     #[inline(always)]
-    fn mask(&self, key: &MaskKey) -> Option<&GrantMask> {
+    pub fn find_mask(key: &MaskKey) -> Option<&'static MaskValue> {
         // SAFETY: as for `RULE`.
         unsafe { MASK.get(key) }
     }

@@ -11,11 +11,14 @@ curl=/usr/bin/curl
 # Made by the demo: curl under another name, once unchanged, once with one byte changed, and once
 # more unchanged, for later.
 copy=$here/tools/fetch changed=$here/tools/fetch-changed later=$here/tools/fetch-later
+# Made by the demo, too: env, which starts another program, and curl with some bytes more.
+driver=$here/tools/driver tool=$here/tools/tool
 
 attempts='curl python port address copy changed
           curl6 python6 address6
           mapped mapped-python mapped-port
-          udp-connect udp-connect-port udp-send udp-send-address'
+          udp-connect udp-connect-port udp-send udp-send-address
+          alone descendant pinned'
 
 attempt() {
     case $1 in
@@ -36,15 +39,19 @@ attempt() {
     udp-connect-port) dial "$1" connect 2001:db8::10 7000 ;;
     udp-send) dial "$1" send 192.0.2.10 7000 ;;
     udp-send-address) dial "$1" send 192.0.2.11 7000 ;;
+    alone) fetch "$1" "$curl" 2001:db8::10 8080 ;;
+    descendant) by=$driver fetch "$1" "$curl" 2001:db8::10 8080 ;;
+    pinned) fetch "$1" "$tool" 2001:db8::10 8080 ;;
     *) echo "agent.sh: no attempt is called '$1'" >&2 && return 1 ;;
     esac
 }
 
-# fetch NAME PROGRAM ADDRESS PORT: gets a page with curl, or with a program that was curl.
+# fetch NAME PROGRAM ADDRESS PORT: gets a page with curl, or with a program that was curl; `by`
+# names a program that starts it.
 fetch() {
     local host=$3 output status errno=-
     case $3 in *:*) host=[$3] ;; esac
-    output=$("$2" -q --globoff --silent --verbose --max-time 5 --stderr "$trace" \
+    output=$(${by:+"$by"} "$2" -q --globoff --silent --verbose --max-time 5 --stderr "$trace" \
         --write-out '%{http_code} %{time_total}' "http://$host:$4/small")
     status=$?
     # curl tells the error of connect(2) in words alone.

@@ -1,9 +1,11 @@
 //! The daemon under test.
 
+mod gate;
+mod hindered;
 mod paths;
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -27,6 +29,8 @@ use crate::{
     namespace::Namespace,
     scratch::Scratch,
 };
+pub use gate::Stopped;
+pub use hindered::Busy;
 pub use paths::Paths;
 
 /// How long a daemon may take to start or end; emulated machines are slow.
@@ -39,6 +43,10 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub struct Daemon {
     child: Option<Child>,
     policies: AtomicU32,
+    /// What clawd is started by, where it is not started directly.
+    launcher: Vec<OsString>,
+    /// Another clawd than the one that was built.
+    program: Option<PathBuf>,
     paths: Paths,
     scratch: Scratch,
     place: Arc<Namespace>,
@@ -70,10 +78,22 @@ impl Daemon {
         Ok(Self {
             child: None,
             policies: AtomicU32::new(0),
+            launcher: Vec::new(),
+            program: None,
             paths,
             scratch,
             place,
         })
+    }
+
+    /// Has clawd started by these words, which begin a command line that ends with it.
+    pub fn launch_by(&mut self, words: &[&str]) {
+        self.launcher = words.iter().map(Into::into).collect();
+    }
+
+    /// Has another clawd started from now on; the one that was built where it is `None`.
+    pub fn use_program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
     }
 
     /// Starts clawd with this daemon's paths and waits until it answers.
@@ -81,11 +101,26 @@ impl Daemon {
     /// # Errors
     /// It runs already, or does not start: then with what it said.
     pub fn launch(&mut self) -> anyhow::Result<()> {
+        self.launch_unseen()?;
+        self.wait_until_it_answers()
+    }
+
+    /// Starts clawd and does not wait for anything.
+    ///
+    /// # Errors
+    /// It runs already, or there is no such program.
+    pub fn launch_unseen(&mut self) -> anyhow::Result<()> {
         if self.child.is_some() {
             bail!("clawd runs already");
         }
-        let mut command = Namespace::command(binaries::find("clawd")?);
+        let clawd = match &self.program {
+            Some(program) => program.clone(),
+            None => binaries::find("clawd")?,
+        };
+        let mut words = self.launcher.iter().cloned().chain([clawd.into()]);
+        let mut command = Namespace::command(words.next().unwrap_or_default());
         command
+            .args(words)
             .args(self.paths.flags())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -96,7 +131,12 @@ impl Daemon {
         command.stderr(log);
         let child = self.place.start(command).context("cannot start clawd")?;
         self.record(child.id())?;
-        let child = self.child.insert(child);
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn wait_until_it_answers(&mut self) -> anyhow::Result<()> {
+        let child = self.child.as_mut().context("clawd does not run")?;
         let deadline = Instant::now() + DEADLINE;
         while UnixStream::connect(&self.paths.socket).is_err() {
             if child.try_wait()?.is_some() || Instant::now() > deadline {

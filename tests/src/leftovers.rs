@@ -1,6 +1,7 @@
 //! What a run that was killed left behind.
 
 use std::{
+    fmt::Display,
     fs, io,
     path::Path,
     sync::Once,
@@ -11,7 +12,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    mounts::{BPFFS, cgroup2_mount},
+    filesystem::unmount_below,
+    mounts::{BPFFS, cgroup1_mounts, cgroup2_mount},
     scratch::{FOLDERS, PREFIX},
 };
 
@@ -33,6 +35,11 @@ pub fn sweep() {
             report(name, remove_cgroup(&mount.join(name)));
         }
     }
+    for mount in cgroup1_mounts().unwrap_or_default() {
+        for name in entries(&mount).iter().filter(|name| is_orphan(name)) {
+            report(name, remove_cgroup_tree(&mount.join(name)));
+        }
+    }
     for name in entries(Path::new(BPFFS))
         .iter()
         .filter(|name| is_orphan(name))
@@ -40,7 +47,7 @@ pub fn sweep() {
         report(name, fs::remove_dir_all(Path::new(BPFFS).join(name)));
     }
     for name in folders.iter().filter(|name| is_orphan(name)) {
-        report(name, fs::remove_dir_all(Path::new(FOLDERS).join(name)));
+        report(name, remove_folder(&Path::new(FOLDERS).join(name)));
     }
 }
 
@@ -50,10 +57,17 @@ pub(crate) fn sweep_once() {
     SWEPT.call_once(sweep);
 }
 
-fn report(name: &str, result: io::Result<()>) {
+/// Keeps the folder if anything stays mounted in it: to remove through a mount would remove what it
+/// shows.
+fn remove_folder(path: &Path) -> anyhow::Result<()> {
+    unmount_below(path)?;
+    Ok(fs::remove_dir_all(path)?)
+}
+
+fn report<E: Display>(name: &str, result: Result<(), E>) {
     match result {
         Ok(()) => eprintln!("swept away what a run before left: {name}"),
-        Err(error) => eprintln!("cannot sweep away {name}: {error}"),
+        Err(error) => eprintln!("cannot sweep away {name}: {error:#}"),
     }
 }
 
@@ -128,7 +142,8 @@ pub(crate) fn remove_cgroup(path: &Path) -> io::Result<()> {
     remove_cgroup_tree(path)
 }
 
-fn remove_cgroup_tree(path: &Path) -> io::Result<()> {
+/// Removes a cgroup without processes, and those below.
+pub(crate) fn remove_cgroup_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

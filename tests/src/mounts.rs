@@ -22,3 +22,17 @@ pub fn cgroup2_mount() -> anyhow::Result<PathBuf> {
     });
     found.context("no cgroup v2 hierarchy is mounted")
 }
+
+/// The mount points of cgroup v1 hierarchies.
+///
+/// # Errors
+/// The mounts cannot be read.
+pub fn cgroup1_mounts() -> anyhow::Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let found = mounts.lines().filter_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let is_cgroup1 = kind.split(' ').next() == Some("cgroup");
+        is_cgroup1.then(|| place.split(' ').nth(4).map(PathBuf::from))?
+    });
+    Ok(found.collect())
+}

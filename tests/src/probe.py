@@ -33,6 +33,10 @@ def make(ask, kind, protocol=0):
         six = socket.socket(socket.AF_INET6, kind, 0)
         made = socket.socket(socket.AF_INET, kind, 0, fileno=six.detach())
         made.settimeout(10)
+    if "bind" in ask:
+        made.bind((ask["bind"], 0))
+    if "device" in ask:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ask["device"].encode())
     return made
 
 
@@ -144,6 +148,60 @@ def listen(ask):
         return tcp({**ask, "addr": ask.get("to", ask["addr"]), "port": port})
 
 
+KEPT = {}
+
+
+def echo(server):
+    while True:
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(peer.recv(64))
+
+
+def serve(ask):
+    """A TCP echo server until the end; tells its port."""
+    server = socket.socket(family(ask), socket.SOCK_STREAM)
+    server.bind((ask["addr"], ask.get("port", 0)))
+    server.listen()
+    threading.Thread(target=echo, args=(server,), daemon=True).start()
+    return server.getsockname()[1]
+
+
+def keep_socket(ask):
+    """A socket that stays, under a name; tells its descriptor."""
+    KEPT[ask["name"]] = socket.socket(FAMILIES[ask["family"]], KINDS[ask["kind"]])
+    return KEPT[ask["name"]].fileno()
+
+
+def open_flow(ask):
+    """A connected socket that stays, under a name."""
+    kind = KINDS[ask.get("kind", "stream")]
+    talk = make(ask, kind)
+    talk.connect(place(ask))
+    KEPT[ask["name"]] = talk
+    return say(talk)
+
+
+def say_on(ask):
+    """Once more on such a socket."""
+    return say(KEPT[ask["name"]])
+
+
+def send_on(ask):
+    """A datagram with an address of its own, on a socket that stays."""
+    talk = KEPT[ask["name"]]
+    talk.settimeout(5)
+    talk.sendto(b"ping", place(ask))
+    return talk.recv(64).decode()
+
+
+def wait_on(ask):
+    """Waits for data on such a socket."""
+    talk = KEPT[ask["name"]]
+    talk.settimeout(ask.get("timeout", 30))
+    return talk.recv(64).decode()
+
+
 def thread(ask):
     answers = []
     worker = threading.Thread(target=lambda: answers.append(answer(ask["ask"])))
@@ -183,8 +241,9 @@ def pid(_ask):
 
 
 def loop(ask):
-    """Repeats an attempt until a file appears and tells each change of the outcome, in order."""
-    outcomes, count = [], 0
+    """Repeats an attempt until a file appears and tells each change of the outcome, in order, and how
+    often each came."""
+    outcomes, times, count = [], [], 0
     while not os.path.exists(ask["until"]):
         got = answer(ask["ask"])
         shown = got.get("name", "ok")
@@ -192,7 +251,28 @@ def loop(ask):
         time.sleep(0.002)
         if not outcomes or outcomes[-1] != shown:
             outcomes.append(shown)
-    return {"outcomes": outcomes, "count": count}
+            times.append(0)
+        times[-1] += 1
+    return {"outcomes": outcomes, "times": times, "count": count}
+
+
+def watch(ask):
+    """Repeats attempts until a file appears, each with the outcomes that it may have, and tells how often
+    each was made, and whatever else came of them. With `pause` seconds between two rounds."""
+    counts, wrong = [0] * len(ask["asks"]), []
+    while True:
+        last = os.path.exists(ask["until"])
+        for at, (attempt, allowed) in enumerate(ask["asks"]):
+            got = answer(attempt)
+            shown = got.get("name", got.get("ok"))
+            if isinstance(shown, dict):
+                shown = shown["code"]
+            counts[at] += 1
+            if shown not in allowed and len(wrong) < 20:
+                wrong.append([attempt, got])
+        if last:
+            return {"counts": counts, "wrong": wrong}
+        time.sleep(ask.get("pause", 0.001))
 
 
 def answer(ask):

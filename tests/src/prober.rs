@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -12,6 +14,9 @@ use crate::daemon::Daemon;
 
 /// The program that is told; it runs under Debian's Python.
 const PROBE: &str = include_str!("probe.py");
+/// How long a start may take; emulated machines are slow.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// Debian's Python, whatever comes first in `PATH`.
 pub const PYTHON: &str = "/usr/bin/python3";
 
@@ -56,6 +61,13 @@ impl Prober {
         };
         let ready = prober.line().context("the sandbox does not start")?;
         anyhow::ensure!(ready == "ready", "the prober said {ready}");
+        // It may say so before its start is over.
+        let is_listed = || daemon.ps().iter().any(|sandbox| sandbox["name"] == name);
+        let deadline = Instant::now() + DEADLINE;
+        while !is_listed() {
+            anyhow::ensure!(Instant::now() < deadline, "its start does not end");
+            thread::sleep(Duration::from_millis(2));
+        }
         Ok(prober)
     }
 

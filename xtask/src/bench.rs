@@ -1,11 +1,18 @@
 //! Measures what a sandbox costs, inside and outside in turn.
 
+mod builds;
+mod crowd;
+mod execs;
 mod machine;
+mod many;
 mod measures;
 mod meter;
+mod processes;
 mod report;
 mod rig;
+mod rules;
 mod statistics;
+mod table;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,22 +23,26 @@ use anyhow::{Context as _, bail};
 use crate::args::{Arguments, UsageError};
 use crate::outcome::AlreadyReported;
 use crate::workspace::{self, BIN_DIR_VARIABLE, KERNEL_TESTS_PACKAGE};
-use measures::{MEASURES, Measure};
+use measures::Measure;
 use rig::Rig;
+use table::MEASURES;
 
 pub(crate) const USAGE: &str = "[--json] [--quick] [NAME]...";
 pub(crate) const ABOUT: &str = "Measure what a sandbox costs, beside the same program in none
 Installs what is missing and builds first; with CLAWD_BIN_DIR set, the programs in that folder are
 measured instead. Medians of many alternating rounds, with their quartiles. Figures are never
 asserted: it fails only if something could not be measured. NAME picks what to measure, `--quick`
-takes fewer rounds, `--json` prints one object a line: name, value, unit, baseline, ratio.";
+takes fewer rounds, `--json` prints one object a line: name, value, unit, baseline, ratio, bound,
+result.";
 
 const JSON: &str = "--json";
 const QUICK: &str = "--quick";
+/// Leaves the scheduling as a host has it; for a quiet machine.
+const ORDINARY: &str = "--ordinary";
 
 /// `cargo xtask bench [--json] [--quick] [NAME]...`
 pub(crate) fn run(raw: &[String]) -> anyhow::Result<()> {
-    let arguments = Arguments::parse(raw, &[JSON, QUICK])?;
+    let arguments = Arguments::parse(raw, &[JSON, QUICK, ORDINARY])?;
     if let Some(word) = arguments.trailing.first() {
         return Err(UsageError::new(format!("`{word}` is one argument too many")).into());
     }
@@ -108,7 +119,11 @@ fn checked(command: &mut Command) -> anyhow::Result<()> {
 
 fn measure(chosen: &[&Measure], arguments: &Arguments) -> anyhow::Result<()> {
     let json = arguments.has(JSON);
-    let scheduling = machine::go_first();
+    let scheduling = if arguments.has(ORDINARY) {
+        "scheduling ordinary, as asked for".to_owned()
+    } else {
+        machine::go_first()
+    };
     if !json {
         for line in machine::lines() {
             println!("{line}");
@@ -129,8 +144,12 @@ fn measure(chosen: &[&Measure], arguments: &Arguments) -> anyhow::Result<()> {
         };
         eprintln!("measuring {} ({rounds} rounds)", measure.name);
         match measure.take(&mut rig, rounds) {
-            Ok(row) if json => println!("{}", row.to_json()),
-            Ok(row) => rows.push(row),
+            Ok(None) => eprintln!(
+                "{} is left out: this machine has no such program",
+                measure.name
+            ),
+            Ok(Some(row)) if json => println!("{}", row.to_json()),
+            Ok(Some(row)) => rows.push(row),
             Err(error) => {
                 failures += 1;
                 eprintln!("error: {} could not be measured: {error:#}", measure.name);

@@ -10,6 +10,7 @@ mod fuzz;
 mod outcome;
 mod process;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 mod workspace;
@@ -39,7 +40,7 @@ macro_rules! subcommands {
     };
 }
 
-subcommands!(setup, build, demo, test, fuzz, bench, vm);
+subcommands!(setup, build, demo, test, fuzz, bench, vm, soak);
 
 /// Exit code for arguments that make no sense.
 const EXIT_USAGE: u8 = 2;

@@ -1,6 +1,7 @@
 //! Runs the kernel tests on other kernels, in virtual machines without hardware support.
 
 mod apt;
+mod compiler;
 mod contents;
 mod elsewhere;
 mod image;
@@ -21,12 +22,14 @@ use crate::build::{self, Profile};
 use crate::outcome::Outcome;
 use crate::setup::{self, Group};
 use crate::workspace;
+use contents::TESTS_LEFT_OUT;
 use kernel::Kernel;
 
 pub(crate) const USAGE: &str = "[SERIES]... [-- TEST ARGUMENTS]";
 pub(crate) const ABOUT: &str = "Run the kernel tests inside Debian's 6.1 and 6.12, emulated by QEMU
 SERIES is a kernel series like 6.12; without one, all that clawd supports are booted, side by side.
-/dev/kvm is not needed. What follows `--` goes to every test binary.";
+/dev/kvm is not needed. What follows `--` goes to every test binary. Tests of programs that are too
+large for an emulated machine (node, npm, pip, cargo) are left out; the output says so.";
 
 /// The kernel series that every change has to work on, oldest first.
 pub(crate) const SERIES: &[&str] = &["6.1", "6.12"];
@@ -95,7 +98,16 @@ pub(crate) fn test_on(series: &[String], test_arguments: &[String]) -> anyhow::R
     let binaries = test_binaries::build()?;
     let _only_run = lock()?;
     let directory = directory();
-    let base = image::base(&directory, &binaries, test_arguments)?;
+    println!(
+        "left out of the machines, too large to be emulated: {}",
+        TESTS_LEFT_OUT.join(", ")
+    );
+    let skipped = TESTS_LEFT_OUT.iter();
+    let mut arguments: Vec<String> = skipped
+        .flat_map(|name| ["--skip".to_owned(), (*name).to_owned()])
+        .collect();
+    arguments.extend_from_slice(test_arguments);
+    let base = image::base(&directory, &binaries, &arguments)?;
     let runs: Vec<(Outcome, anyhow::Result<i32>)> = thread::scope(|scope| {
         let machines: Vec<_> = kernels
             .iter()
@@ -182,6 +194,21 @@ mod tests {
     #[test]
     fn every_supported_series_is_booted_by_default() {
         assert_eq!(series_in(&[]).unwrap(), SERIES);
+    }
+
+    #[test]
+    fn tests_left_out_of_machines_are_there_and_their_modules_say_so() {
+        for name in TESTS_LEFT_OUT {
+            let parts: Vec<&str> = name.split("::").collect();
+            let (test, module) = parts.split_last().unwrap();
+            let path = format!("tests/tests/kernel/{}.rs", module.join("/"));
+            let text = fs::read_to_string(workspace::root().join(path)).unwrap();
+            assert!(text.contains(&format!("fn {test}")), "{name}");
+            assert!(
+                text.starts_with("//!") && text.contains("cargo xtask vm"),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Records of what the daemon itself does.
 
+use clawd_common::verdict::Reason;
+
 use crate::{
-    record::{Activity, AuditRecord, Outcome},
+    record::{Activity, AuditRecord, Digest, Outcome},
     time::Timestamp,
 };
 
@@ -36,6 +38,37 @@ pub enum DaemonEvent<'a> {
         /// How it ended.
         message: &'a str,
     },
+    /// A sandbox met a limit of what it may use up.
+    LimitHit {
+        /// Its name.
+        sandbox: &'a str,
+        /// Which limit.
+        reason: Reason,
+        /// Refused forks, or killed processes, since the last such record.
+        count: u64,
+    },
+    /// A further command runs in a sandbox.
+    SandboxEntered {
+        /// Its name.
+        sandbox: &'a str,
+        /// Its policy's generation.
+        generation: u64,
+        /// The command's process.
+        pid: u32,
+        /// Who asked for it.
+        caller_uid: u32,
+        /// The command, as it should be shown.
+        command: &'a str,
+    },
+    /// A further command was not started.
+    EntryRefused {
+        /// The sandbox.
+        sandbox: &'a str,
+        /// Who asked for it.
+        caller_uid: u32,
+        /// Why.
+        message: &'a str,
+    },
     /// A policy is in force.
     PolicyPushed {
         /// The sandbox.
@@ -53,6 +86,59 @@ pub enum DaemonEvent<'a> {
         generation: u64,
         /// Why.
         message: &'a str,
+    },
+    /// A path that a policy lists was first used: its content is pinned for it.
+    BinaryPinned {
+        /// The sandbox that used it.
+        sandbox: &'a str,
+        /// The path as policies list it.
+        path: &'a str,
+        /// The content.
+        sha256: Digest,
+    },
+    /// A path that a policy lists holds another content than was pinned; it is granted nothing.
+    BinaryChanged {
+        /// The sandbox that executed it.
+        sandbox: &'a str,
+        /// The path as policies list it.
+        path: &'a str,
+        /// The content that was pinned.
+        pinned: Digest,
+        /// The content that is there.
+        found: Digest,
+        /// The rule that lists the path.
+        rule: &'a str,
+    },
+    /// An operator had a pin forgotten.
+    PinForgotten {
+        /// The path as policies list it.
+        path: &'a str,
+        /// The content that was pinned.
+        sha256: Digest,
+    },
+    /// A program that already ran was identified, because there was no exec gate at its exec.
+    ProcessIdentified {
+        /// Its sandbox.
+        sandbox: &'a str,
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        path: &'a str,
+        /// The executable's content.
+        sha256: Digest,
+    },
+    /// The exec gate ended and was started again.
+    GateRestarted {
+        /// How it ended.
+        message: &'a str,
+    },
+    /// The exec gate's queue was full, or events could not be opened: these programs run without
+    /// identity.
+    ExecsUnseen {
+        /// The sandbox, where only one is known to be concerned.
+        sandbox: Option<&'a str>,
+        /// How many since the last such record.
+        count: u64,
     },
     /// clawd began to enforce.
     Started {
@@ -112,6 +198,18 @@ impl DaemonEvent<'_> {
                 record.sandbox = Some(sandbox.to_owned());
                 record.message = Some(shorten(message));
             }
+            Self::LimitHit {
+                sandbox,
+                reason,
+                count,
+            } => {
+                record.sandbox = Some(sandbox.to_owned());
+                record.reason = Some(reason);
+                record.count = Some(count);
+            }
+            Self::SandboxEntered { .. } | Self::EntryRefused { .. } => {
+                self.name_caller(&mut record);
+            }
             Self::PolicyPushed {
                 sandbox,
                 generation,
@@ -132,12 +230,79 @@ impl DaemonEvent<'_> {
                 record.pid = Some(pid);
                 record.message = Some(shorten(message));
             }
-            Self::EventsLost { sandbox, count } => {
+            Self::EventsLost { sandbox, count } | Self::ExecsUnseen { sandbox, count } => {
                 record.sandbox = sandbox.map(str::to_owned);
                 record.count = Some(count);
             }
+            Self::GateRestarted { message } => record.message = Some(shorten(message)),
+            Self::BinaryPinned { .. }
+            | Self::BinaryChanged { .. }
+            | Self::PinForgotten { .. }
+            | Self::ProcessIdentified { .. } => self.name_file(&mut record),
         }
         record
+    }
+
+    /// Fills in who asked to enter which sandbox.
+    fn name_caller(&self, record: &mut AuditRecord) {
+        let (sandbox, caller_uid, message) = match *self {
+            Self::SandboxEntered {
+                sandbox,
+                generation,
+                pid,
+                caller_uid,
+                command,
+            } => {
+                record.policy_generation = Some(generation);
+                record.pid = Some(pid);
+                (sandbox, caller_uid, command)
+            }
+            Self::EntryRefused {
+                sandbox,
+                caller_uid,
+                message,
+            } => (sandbox, caller_uid, message),
+            _ => return,
+        };
+        record.sandbox = Some(sandbox.to_owned());
+        record.caller_uid = Some(caller_uid);
+        record.message = Some(shorten(message));
+    }
+
+    /// Fills in which file it is about, as records of execs do.
+    fn name_file(&self, record: &mut AuditRecord) {
+        let (sandbox, path, sha256) = match *self {
+            Self::BinaryPinned {
+                sandbox,
+                path,
+                sha256,
+            } => (Some(sandbox), path, sha256),
+            Self::BinaryChanged {
+                sandbox,
+                path,
+                pinned,
+                found,
+                rule,
+            } => {
+                record.pinned_sha256 = Some(pinned);
+                record.rule = Some(rule.to_owned());
+                (Some(sandbox), path, found)
+            }
+            Self::PinForgotten { path, sha256 } => (None, path, sha256),
+            Self::ProcessIdentified {
+                sandbox,
+                pid,
+                path,
+                sha256,
+            } => {
+                record.pid = Some(pid);
+                (Some(sandbox), path, sha256)
+            }
+            _ => return,
+        };
+        record.sandbox = sandbox.map(str::to_owned);
+        record.exe = Some(shorten(path));
+        record.sha256 = Some(sha256);
     }
 
     fn activity(&self) -> Activity {
@@ -145,8 +310,17 @@ impl DaemonEvent<'_> {
             Self::SandboxStarted { .. } => Activity::SandboxStarted,
             Self::SandboxRefused { .. } => Activity::SandboxRefused,
             Self::SandboxStopped { .. } => Activity::SandboxStopped,
+            Self::LimitHit { .. } => Activity::LimitHit,
+            Self::SandboxEntered { .. } => Activity::SandboxEntered,
+            Self::EntryRefused { .. } => Activity::EntryRefused,
             Self::PolicyPushed { .. } => Activity::PolicyPushed,
             Self::PolicyRefused { .. } => Activity::PolicyRefused,
+            Self::BinaryPinned { .. } => Activity::BinaryPinned,
+            Self::BinaryChanged { .. } => Activity::BinaryChanged,
+            Self::PinForgotten { .. } => Activity::PinForgotten,
+            Self::ProcessIdentified { .. } => Activity::ProcessIdentified,
+            Self::GateRestarted { .. } => Activity::GateRestarted,
+            Self::ExecsUnseen { .. } => Activity::ExecsUnseen,
             Self::Started { .. } => Activity::DaemonStarted,
             Self::TookOver { .. } => Activity::DaemonTookOver,
             Self::Stopped { .. } => Activity::DaemonStopped,
@@ -156,8 +330,13 @@ impl DaemonEvent<'_> {
 
     fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::SandboxStarted { .. } | Self::PolicyPushed { .. } => Some(Outcome::Allowed),
-            Self::SandboxRefused { .. } | Self::PolicyRefused { .. } => Some(Outcome::Denied),
+            Self::SandboxStarted { .. }
+            | Self::SandboxEntered { .. }
+            | Self::PolicyPushed { .. } => Some(Outcome::Allowed),
+            Self::SandboxRefused { .. }
+            | Self::EntryRefused { .. }
+            | Self::PolicyRefused { .. }
+            | Self::LimitHit { .. } => Some(Outcome::Denied),
             _ => None,
         }
     }
@@ -173,47 +352,4 @@ fn shorten(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{DaemonEvent, MESSAGE_BYTES};
-    use crate::{
-        record::{Activity, Outcome},
-        time::Timestamp,
-    };
-
-    #[test]
-    fn daemon_refusal_is_a_denial_with_its_cause() {
-        let record = DaemonEvent::SandboxRefused {
-            sandbox: Some("a"),
-            message: "no bpf",
-        }
-        .record(Timestamp::from_unix_ns(0));
-        assert_eq!(record.activity, Activity::SandboxRefused);
-        assert_eq!(record.action, Some(Outcome::Denied));
-        assert_eq!(record.sandbox.as_deref(), Some("a"));
-        assert_eq!(record.message.as_deref(), Some("no bpf"));
-        assert_eq!(record.class.uid, 1007);
-    }
-
-    #[test]
-    fn daemon_lost_events_carry_their_count_and_judge_nothing() {
-        let lost = DaemonEvent::EventsLost {
-            sandbox: None,
-            count: 7,
-        };
-        let record = lost.record(Timestamp::from_unix_ns(0));
-        assert_eq!((record.count, record.action), (Some(7), None));
-    }
-
-    #[test]
-    fn daemon_message_too_long_is_cut_between_characters() {
-        let message = format!("x{}", "é".repeat(MESSAGE_BYTES));
-        let started = DaemonEvent::Started {
-            pid: 1,
-            message: &message,
-        };
-        let record = started.record(Timestamp::from_unix_ns(0));
-        let kept = record.message.expect("a message");
-        assert_eq!(kept.len(), MESSAGE_BYTES - 1 + "...".len());
-        assert!(kept.ends_with("é..."));
-    }
-}
+mod tests;

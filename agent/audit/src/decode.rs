@@ -67,7 +67,10 @@ fn fields(bytes: &[u8; EVENT_BYTES]) -> Option<Event> {
         reserved0: u8::from_ne_bytes(at(bytes, 109)?),
         protocol: u16::from_ne_bytes(at(bytes, 110)?),
         socket_kind: u32::from_ne_bytes(at(bytes, 112)?),
-        reserved1: u32::from_ne_bytes(at(bytes, 116)?),
+        chain: u32::from_ne_bytes(at(bytes, 116)?),
+        parent_chain: u32::from_ne_bytes(at(bytes, 120)?),
+        local_port: u16::from_ne_bytes(at(bytes, 124)?),
+        reserved1: u16::from_ne_bytes(at(bytes, 126)?),
     })
 }
 
@@ -186,6 +189,9 @@ mod tests {
             reserved0,
             protocol,
             socket_kind,
+            chain,
+            parent_chain,
+            local_port,
             reserved1
         );
         bytes

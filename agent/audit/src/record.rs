@@ -1,11 +1,11 @@
 //! The audit record: one struct for everything that is logged, with its form in JSON.
 
+mod protocol;
+
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use clawd_common::{
-    decide::{PROTOCOL_TCP, PROTOCOL_UDP},
-    verdict::{Action, Reason},
-};
+use clawd_common::verdict::{Action, Reason};
+pub use protocol::{Protocol, ProtocolError};
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
@@ -28,11 +28,13 @@ pub struct AuditRecord {
     pub policy_generation: Option<u64>,
     /// Process id in clawd's pid namespace.
     pub pid: Option<u32>,
-    /// Path of the executable, in the view of the sandbox that first executed it.
+    /// Path of the executable: in the view of the sandbox that last executed the file, else of the
+    /// one that first executed its content. Of a pin, the path that a policy lists.
     pub exe: Option<String>,
-    /// SHA-256 of the executable's content, in hexadecimal.
+    /// SHA-256 of the executable's content, in hexadecimal; `null` where it was not hashed.
     pub sha256: Option<Digest>,
-    /// The executables that led to this one, nearest first.
+    /// The executables that led to this one, nearest first; each once, at its latest place. Empty
+    /// where none is known, which is not to say that there was none.
     #[serde(default)]
     pub lineage: Vec<Ancestor>,
     /// What became of the attempt; `null` where nothing was attempted.
@@ -40,7 +42,8 @@ pub struct AuditRecord {
     /// Why, as a name of the closed set in `clawd_common::verdict`.
     #[serde(with = "reason_name")]
     pub reason: Option<Reason>,
-    /// The rule that decided; `#N` for entry N of a policy that is not known any more.
+    /// The rule that decided; `#N` for entry N of a policy that is not known any more. In a denial
+    /// with reason `binary_changed`, the rule that would have granted it to the pinned content.
     pub rule: Option<String>,
     /// The destination's name, where it was reached by name.
     pub dst_name: Option<String>,
@@ -52,16 +55,34 @@ pub struct AuditRecord {
     pub protocol: Option<Protocol>,
     /// What was done or attempted.
     pub activity: Activity,
+    /// The content that was pinned for the executable's path where `sha256` is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_sha256: Option<Digest>,
     /// Thread id in clawd's pid namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,
+    /// User id of who asked clawd for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_uid: Option<u32>,
+    /// The sandbox's own port, of a packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
     /// Address family of a socket, as `inet`, `inet6` or its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket_family: Option<String>,
     /// Type of a socket, as `stream`, `dgram`, `raw` or its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket_type: Option<String>,
-    /// How many (events lost).
+    /// A system call, as in its manual page; `#N` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<String>,
+    /// The table that a foreign call is of, as `i386` or `x32`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall_table: Option<String>,
+    /// What a system call's arguments say of the attempt, as `flags=CLONE_NEWUSER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// How many (events lost, execs unseen, limits hit, system calls refused).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// A sentence.
@@ -81,9 +102,10 @@ pub struct Class {
 /// One executable of a lineage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
-    /// Its path.
+    /// Its path, in the view of the sandbox that first executed its content; `null` where it is
+    /// not known any more.
     pub exe: Option<String>,
-    /// The SHA-256 of its content.
+    /// The SHA-256 of its content; `null` where it is not known any more.
     pub sha256: Option<Digest>,
 }
 
@@ -111,18 +133,45 @@ pub enum Activity {
     Sendmsg,
     /// `socket(2)`.
     Socket,
+    /// A packet out of the sandbox.
+    Send,
+    /// A packet into the sandbox; `dst_ip` and `dst_port` are the other side's.
+    Receive,
+    /// An open flow was ended, because the policy in force forbids it.
+    Cut,
     /// `execve(2)`.
     Exec,
+    /// A system call that the sandbox's profile refuses. With `count`: so many of it besides those
+    /// that have records.
+    Syscall,
     /// A sandbox was started.
     SandboxStarted,
     /// A sandbox could not be started; nothing of it is left.
     SandboxRefused,
     /// A sandbox ended.
     SandboxStopped,
+    /// A sandbox met a limit of what it may use up: `reason` says which, `count` how often.
+    LimitHit,
+    /// A further command was started in a sandbox that runs.
+    SandboxEntered,
+    /// A further command was not started, or its caller may not enter; the sandbox goes on.
+    EntryRefused,
     /// A policy came into force.
     PolicyPushed,
     /// A policy was not put in force; the earlier one still is.
     PolicyRefused,
+    /// A path that a policy lists was first used: from now on its content stands for it.
+    BinaryPinned,
+    /// A path that a policy lists holds another content than was pinned for it.
+    BinaryChanged,
+    /// An operator had a pin forgotten: the path's next use pins anew.
+    PinForgotten,
+    /// A program that already ran was identified, after a time without exec gate.
+    ProcessIdentified,
+    /// The exec gate ended and was started again.
+    GateRestarted,
+    /// Execs that the exec gate did not see: their programs run without identity.
+    ExecsUnseen,
     /// clawd began to enforce.
     DaemonStarted,
     /// clawd took over what an earlier clawd had left in force.
@@ -146,16 +195,6 @@ pub struct Digest(pub [u8; 32]);
 #[error("not a SHA-256; expected 64 lower-case hexadecimal digits")]
 pub struct DigestError;
 
-/// An IP protocol number (262 is MPTCP); 0 in `socket(2)` is the type's default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Protocol(pub u16);
-
-/// A text that is no [`Protocol`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a protocol; expected `tcp`, `udp`, another known name or a number")]
-pub struct ProtocolError;
-
 // === impl Activity ===
 
 impl Activity {
@@ -163,15 +202,31 @@ impl Activity {
     #[must_use]
     pub fn class(self) -> Class {
         let (name, uid) = match self {
-            Self::Connect | Self::Sendmsg | Self::Socket => ("Network Activity", 4001),
-            Self::Exec | Self::SandboxStarted | Self::SandboxRefused | Self::SandboxStopped => {
-                ("Process Activity", 1007)
-            }
-            Self::PolicyPushed | Self::PolicyRefused => ("Entity Management", 3004),
-            Self::DaemonStarted | Self::DaemonTookOver | Self::DaemonStopped => {
-                ("Application Lifecycle", 6002)
-            }
-            Self::EventsLost | Self::Unknown => ("Base Event", 0),
+            Self::Connect
+            | Self::Sendmsg
+            | Self::Socket
+            | Self::Send
+            | Self::Receive
+            | Self::Cut => ("Network Activity", 4001),
+            Self::Syscall => ("Kernel Activity", 1003),
+            Self::Exec
+            | Self::SandboxStarted
+            | Self::SandboxRefused
+            | Self::SandboxStopped
+            | Self::LimitHit
+            | Self::SandboxEntered
+            | Self::EntryRefused
+            | Self::ProcessIdentified => ("Process Activity", 1007),
+            Self::PolicyPushed
+            | Self::PolicyRefused
+            | Self::BinaryPinned
+            | Self::BinaryChanged
+            | Self::PinForgotten => ("Entity Management", 3004),
+            Self::DaemonStarted
+            | Self::DaemonTookOver
+            | Self::DaemonStopped
+            | Self::GateRestarted => ("Application Lifecycle", 6002),
+            Self::EventsLost | Self::ExecsUnseen | Self::Unknown => ("Base Event", 0),
         };
         let name = name.to_owned();
         Class { name, uid }
@@ -203,9 +258,15 @@ impl AuditRecord {
             dst_port: None,
             protocol: None,
             activity,
+            pinned_sha256: None,
             tid: None,
+            caller_uid: None,
+            local_port: None,
             socket_family: None,
             socket_type: None,
+            syscall: None,
+            syscall_table: None,
+            arguments: None,
             count: None,
             message: None,
         }
@@ -269,56 +330,6 @@ impl TryFrom<String> for Digest {
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
         digest.to_string()
-    }
-}
-
-// === impl Protocol ===
-
-/// Names as in `/etc/protocols`, of what a sandbox's program may try.
-const PROTOCOLS: &[(u16, &str)] = &[
-    (0, "default"),
-    (1, "icmp"),
-    (PROTOCOL_TCP, "tcp"),
-    (PROTOCOL_UDP, "udp"),
-    (33, "dccp"),
-    (58, "ipv6-icmp"),
-    (132, "sctp"),
-    (136, "udplite"),
-    (255, "raw"),
-    (262, "mptcp"),
-];
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match PROTOCOLS.iter().find(|(number, _)| *number == self.0) {
-            Some((_, name)) => f.write_str(name),
-            None => write!(f, "{}", self.0),
-        }
-    }
-}
-
-impl FromStr for Protocol {
-    type Err = ProtocolError;
-
-    fn from_str(text: &str) -> Result<Self, ProtocolError> {
-        if let Some((number, _)) = PROTOCOLS.iter().find(|(_, name)| *name == text) {
-            return Ok(Self(*number));
-        }
-        text.parse().ok().map(Self).ok_or(ProtocolError)
-    }
-}
-
-impl TryFrom<String> for Protocol {
-    type Error = ProtocolError;
-
-    fn try_from(text: String) -> Result<Self, ProtocolError> {
-        text.parse()
-    }
-}
-
-impl From<Protocol> for String {
-    fn from(protocol: Protocol) -> Self {
-        protocol.to_string()
     }
 }
 

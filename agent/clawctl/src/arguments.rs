@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  run     the command's own; 128+N if signal N ended it; 125 clawd or the sandbox could not be
+  run, exec, wait
+          the command's own; 128+N if signal N ended it; 125 clawd or the sandbox could not be
           set up; 126 the command is not executable; 127 it was not found; 2 wrong usage or policy
   status  0 healthy; 1 degraded; 2 not enforcing, or clawd cannot be reached
   others  0 done; 1 failed; 2 wrong usage or policy";
@@ -31,9 +32,20 @@ Exit codes:
 pub(crate) enum Action {
     /// Run a command in a sandbox
     Run(RunArguments),
+    /// Run a further command in a sandbox that runs
+    ///
+    /// It is held by everything that holds the sandbox, as its first command is. It ends with
+    /// clawctl, and with the sandbox; the sandbox goes on when it ends. Only root, and the user that
+    /// the sandbox runs as, may do so.
+    Exec(ExecArguments),
     /// List the sandboxes
     Ps,
-    /// Stop a sandbox: kill all its processes
+    /// Wait for a sandbox to end; ends with the exit code of its command
+    Wait {
+        /// The sandbox
+        name: String,
+    },
+    /// Stop a sandbox: end all its processes, those of `exec` too
     Stop(StopArguments),
     /// Tell whether clawd enforces, and what is missing
     Status,
@@ -42,6 +54,9 @@ pub(crate) enum Action {
     /// Check and replace policies
     #[command(subcommand)]
     Policy(PolicyAction),
+    /// Show and forget which content stands for the paths that policies list
+    #[command(subcommand)]
+    Identity(IdentityAction),
 }
 
 /// Arguments of `run`.
@@ -62,12 +77,47 @@ pub(crate) struct RunArguments {
     /// The user to run as, in place of the policy's
     #[arg(long)]
     pub(crate) user: Option<String>,
-    /// A variable to add to the sandbox's environment; may be repeated
+    /// A variable to add to the sandbox's environment; may be repeated. One that changes which code
+    /// programs run (LD_*, PYTHONPATH, ...) needs the policy's leave (`env_allow`)
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,
+    #[command(flatten)]
+    pub(crate) terminal: TerminalArguments,
+    /// Start the sandbox, print its name, and leave it running
+    ///
+    /// Its command reads and writes what the standard streams are where they are files (`> FILE`), and
+    /// nothing where they are anything else. `stop` ends it.
+    #[arg(short, long, conflicts_with = "terminal")]
+    pub(crate) detach: bool,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArguments {
+    #[command(flatten)]
+    pub(crate) terminal: TerminalArguments,
+    /// A variable to add to the environment that the sandbox's command was given; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The sandbox
+    pub(crate) sandbox: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// How the command meets the caller's terminal.
+#[derive(Debug, Args)]
+pub(crate) struct TerminalArguments {
+    /// Give the command a terminal of its own, in the sandbox; standard input must be one
+    #[arg(short = 't', long = "terminal")]
+    pub(crate) terminal: bool,
+    /// Nothing: standard input is always the command's; taken so that `-it` is understood
+    #[arg(short = 'i', hide = true)]
+    pub(crate) interactive: bool,
 }
 
 /// Network modes as typed.
@@ -88,6 +138,15 @@ pub(crate) struct StopArguments {
     /// Every sandbox
     #[arg(long, conflicts_with = "name")]
     pub(crate) all: bool,
+    /// Ask the sandbox's command to end (SIGTERM), and kill what is left after so many seconds
+    /// [default: kill at once]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub(crate) timeout: u32,
 }
 
 /// Arguments of `logs`.
@@ -104,11 +163,45 @@ pub(crate) struct LogsArguments {
     pub(crate) sandbox: Option<String>,
 }
 
+/// What to do with pins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityAction {
+    /// List the pins: each path's content from its first use on
+    ///
+    /// A path is `changed` where another content was found there since; it is granted nothing
+    /// until the pin is forgotten.
+    List,
+    /// Forget pins, so that the next use of a path pins what is there then
+    ///
+    /// For a program that was upgraded. Exit code 1 if a path is not pinned; the others are
+    /// forgotten all the same.
+    Forget(ForgetArguments),
+}
+
+/// Arguments of `identity forget`.
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArguments {
+    /// The paths, as policies list them
+    #[arg(required_unless_present = "all", value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// Every pin
+    #[arg(long, conflicts_with = "paths")]
+    pub(crate) all: bool,
+}
+
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyAction {
     /// Check a policy, without clawd
     Validate {
+        /// The policy
+        file: PathBuf,
+    },
+    /// Show what a policy lets a sandbox do with files, without clawd
+    Show {
+        /// Show what no policy has to list, too
+        #[arg(long)]
+        effective: bool,
         /// The policy
         file: PathBuf,
     },

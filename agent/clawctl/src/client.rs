@@ -5,9 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clawd_control::{
-    ApiError, DEFAULT_SOCKET, Route, RunRequest, SOCKET_GROUP, run::UPGRADE_PROTOCOL,
-};
+use clawd_control::{ApiError, DEFAULT_SOCKET, Route, SOCKET_GROUP, run::UPGRADE_PROTOCOL};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Request, Response, StatusCode,
@@ -30,7 +28,7 @@ pub(crate) struct Client {
     socket: PathBuf,
 }
 
-/// A connection that became the run's own.
+/// A connection that became a command's own.
 pub(crate) struct RunConnection {
     /// The connection.
     pub(crate) stream: UnixStream,
@@ -69,9 +67,13 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Asks for a run; on success the connection is the run's.
-    pub(crate) async fn upgrade(&self, run: &RunRequest) -> Result<RunConnection, Failure> {
-        let mut request = self.http(&Route::Run, to_body(run)?)?;
+    /// Asks for a command; on success the connection is the command's.
+    pub(crate) async fn upgrade<B: Serialize>(
+        &self,
+        route: &Route,
+        body: &B,
+    ) -> Result<RunConnection, Failure> {
+        let mut request = self.http(route, to_body(body)?)?;
         let headers = request.headers_mut();
         let upgrade = header::HeaderValue::from_static;
         headers.insert(header::CONNECTION, upgrade("Upgrade"));

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 
 use clawd_control::{
-    DEFAULT_SOCKET, LogQuery, NetworkMode, SandboxName, environment::check_variable, limits,
+    DEFAULT_SOCKET, ForgetRequest, LogQuery, NetworkMode, SandboxName, StopRequest,
+    environment::check_form, limits,
 };
 
 use crate::{
-    arguments::{Action, Arguments, LogsArguments, Network, PolicyAction, RunArguments},
+    arguments::{
+        Action, Arguments, ExecArguments, ForgetArguments, IdentityAction, LogsArguments, Network,
+        PolicyAction, RunArguments, StopArguments,
+    },
     environment,
     failure::Failure,
 };
@@ -27,12 +31,17 @@ pub(crate) struct Invocation {
 #[derive(Debug)]
 pub(crate) enum Command {
     Run(Box<RunCommand>),
+    Exec(ExecCommand),
     Ps,
-    Stop(StopTarget),
+    Wait(SandboxName),
+    Stop(StopTarget, StopRequest),
     Status,
     Logs(LogQuery),
     PolicyValidate(PathBuf),
+    PolicyShow { file: PathBuf, effective: bool },
     PolicyPush { sandbox: SandboxName, file: PathBuf },
+    IdentityList,
+    IdentityForget(ForgetRequest),
 }
 
 /// What to run.
@@ -46,6 +55,21 @@ pub(crate) struct RunCommand {
     pub(crate) user: Option<String>,
     /// As given, then the terminal's name unless it was given.
     pub(crate) env: Vec<(String, String)>,
+    /// Whether it gets a terminal of its own.
+    pub(crate) terminal: bool,
+    /// Whether clawctl leaves it running.
+    pub(crate) detach: bool,
+    pub(crate) command: Vec<String>,
+}
+
+/// What to run in a sandbox that runs.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ExecCommand {
+    pub(crate) sandbox: SandboxName,
+    /// As given, then the terminal's name unless it was given.
+    pub(crate) env: Vec<(String, String)>,
+    /// Whether it gets a terminal of its own.
+    pub(crate) terminal: bool,
     pub(crate) command: Vec<String>,
 }
 
@@ -76,31 +100,37 @@ impl Invocation {
 fn check_action(action: Action) -> Result<Command, Failure> {
     Ok(match action {
         Action::Run(run) => Command::Run(Box::new(check_run(run, environment::term())?)),
+        Action::Exec(exec) => Command::Exec(check_exec(exec, environment::term())?),
         Action::Ps => Command::Ps,
         // The parser sees to it that there is one of the two.
-        Action::Stop(stop) => Command::Stop(match stop.name {
-            Some(text) => StopTarget::One(name(&text)?),
-            None => StopTarget::All,
-        }),
+        Action::Wait { name: text } => Command::Wait(name(&text)?),
+        Action::Stop(stop) => {
+            let request = check_stop(&stop)?;
+            let target = match stop.name {
+                Some(text) => StopTarget::One(name(&text)?),
+                None => StopTarget::All,
+            };
+            Command::Stop(target, request)
+        }
         Action::Status => Command::Status,
         Action::Logs(logs) => Command::Logs(check_logs(logs)?),
         Action::Policy(PolicyAction::Validate { file }) => Command::PolicyValidate(file),
+        Action::Policy(PolicyAction::Show { file, effective }) => {
+            Command::PolicyShow { file, effective }
+        }
         Action::Policy(PolicyAction::Push { sandbox, file }) => Command::PolicyPush {
             sandbox: name(&sandbox)?,
             file,
         },
+        Action::Identity(IdentityAction::List) => Command::IdentityList,
+        Action::Identity(IdentityAction::Forget(forget)) => {
+            Command::IdentityForget(check_forget(forget)?)
+        }
     })
 }
 
 fn check_run(run: RunArguments, term: Option<String>) -> Result<RunCommand, Failure> {
-    let mut env = run
-        .env
-        .iter()
-        .map(|text| variable(text))
-        .collect::<Result<Vec<_>, _>>()?;
-    if let Some(term) = term.filter(|_| env.iter().all(|(name, _)| name != "TERM")) {
-        env.push(("TERM".to_owned(), term));
-    }
+    let env = variables(&run.env, term)?;
     Ok(RunCommand {
         policy: run.policy,
         name: run.name.as_deref().map(name).transpose()?,
@@ -111,8 +141,31 @@ fn check_run(run: RunArguments, term: Option<String>) -> Result<RunCommand, Fail
         }),
         user: run.user,
         env,
+        terminal: run.terminal.terminal,
+        detach: run.detach,
         command: run.command,
     })
+}
+
+fn check_exec(exec: ExecArguments, term: Option<String>) -> Result<ExecCommand, Failure> {
+    Ok(ExecCommand {
+        sandbox: name(&exec.sandbox)?,
+        env: variables(&exec.env, term)?,
+        terminal: exec.terminal.terminal,
+        command: exec.command,
+    })
+}
+
+/// The variables typed, and the terminal's name unless it is among them.
+fn variables(typed: &[String], term: Option<String>) -> Result<Vec<(String, String)>, Failure> {
+    let mut env = typed
+        .iter()
+        .map(|text| variable(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(term) = term.filter(|_| env.iter().all(|(name, _)| name != "TERM")) {
+        env.push(("TERM".to_owned(), term));
+    }
+    Ok(env)
 }
 
 fn variable(text: &str) -> Result<(String, String), Failure> {
@@ -122,8 +175,19 @@ fn variable(text: &str) -> Result<(String, String), Failure> {
             "`--env` takes NAME=VALUE, but the `=` is missing",
         ));
     };
-    check_variable(name, value).map_err(|error| Failure::usage(error.to_string()))?;
+    // Whether the policy gives leave is told when it is read.
+    check_form(name, value).map_err(|error| Failure::usage(error.to_string()))?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn check_stop(stop: &StopArguments) -> Result<StopRequest, Failure> {
+    let (got, limit) = (stop.timeout, limits::STOP_TIMEOUT_S);
+    if got > limit {
+        return Err(Failure::usage(format!(
+            "`--timeout` is {got}, more than the limit of {limit} seconds"
+        )));
+    }
+    Ok(StopRequest { timeout_s: got })
 }
 
 fn check_logs(logs: LogsArguments) -> Result<LogQuery, Failure> {
@@ -138,6 +202,17 @@ fn check_logs(logs: LogsArguments) -> Result<LogQuery, Failure> {
         sandbox: logs.sandbox.as_deref().map(name).transpose()?,
         last: logs.last,
     })
+}
+
+fn check_forget(forget: ForgetArguments) -> Result<ForgetRequest, Failure> {
+    let request = ForgetRequest {
+        paths: forget.paths,
+        all: forget.all,
+    };
+    match request.check() {
+        Ok(()) => Ok(request),
+        Err(error) => Err(Failure::usage(error.to_string())),
+    }
 }
 
 fn name(text: &str) -> Result<SandboxName, Failure> {

@@ -1,6 +1,6 @@
 //! `clawctl logs`: audit records, past and as they come.
 
-use clawd_audit::{AuditRecord, Outcome, escape::escape_json, tail};
+use clawd_audit::{AuditRecord, Digest, Outcome, escape::escape_json, tail};
 use clawd_control::{LogQuery, Route};
 use http_body_util::BodyExt as _;
 
@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     failure::Failure,
     lines::{Lines, TooLong},
-    output::{print, shown},
+    output::{print, shown, shown_hash},
 };
 
 /// Prints the records that `query` asks for; with `json` as they stand in the log.
@@ -72,20 +72,29 @@ fn summary(record: &AuditRecord) -> String {
     if let Some(target) = target(record) {
         line.push_str(&format!(" {target}"));
     }
+    if let Some(call) = &record.syscall {
+        line.push_str(&format!(" {call}"));
+    }
     let pid = record.pid.map(|pid| pid.to_string());
-    let sha256 = record
-        .sha256
-        .map(|digest| digest.to_string().chars().take(12).collect());
+    let short = |digest: Digest| shown_hash(&digest.to_string());
+    let pinned = record.pinned_sha256.map(short);
+    // Beside what was pinned, what is there is what was found.
+    let sha256_name = if pinned.is_some() { "found" } else { "sha256" };
     for (name, value) in [
         ("exe", record.exe.clone()),
-        ("sha256", sha256),
+        ("pinned", pinned),
+        (sha256_name, record.sha256.map(short)),
         ("pid", pid),
         (
             "reason",
             record.reason.map(|reason| reason.name().to_owned()),
         ),
         ("rule", record.rule.clone()),
+        ("table", record.syscall_table.clone()),
+        ("arguments", record.arguments.clone()),
+        ("lineage", lineage(record)),
         ("count", record.count.map(|count| count.to_string())),
+        ("caller", record.caller_uid.map(|uid| uid.to_string())),
         ("message", record.message.clone()),
     ] {
         if let Some(value) = value {
@@ -95,9 +104,40 @@ fn summary(record: &AuditRecord) -> String {
     line
 }
 
+/// `curl < bash < agent`, the running executable first, where something was denied.
+fn lineage(record: &AuditRecord) -> Option<String> {
+    if record.action != Some(Outcome::Denied) || record.lineage.is_empty() {
+        return None;
+    }
+    let ancestors = record.lineage.iter().map(|ancestor| &ancestor.exe);
+    let names: Vec<String> = std::iter::once(&record.exe)
+        .chain(ancestors)
+        .map(|exe| exe.as_deref().map_or_else(|| "?".to_owned(), file_name))
+        .collect();
+    Some(names.join(" < "))
+}
+
+/// The last part of a path. A sandbox chooses names, so none may look like two of the line.
+fn file_name(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let mut shown = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c == '<' || c.is_whitespace() {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// `tcp 192.0.2.1:443`, `tcp [2001:db8::1]:443`, or what kind of socket.
 fn target(record: &AuditRecord) -> Option<String> {
-    let protocol = record.protocol?;
+    let protocol = match (record.protocol, &record.socket_family) {
+        (Some(protocol), _) => protocol.to_string(),
+        (None, Some(_)) => "-".to_owned(),
+        (None, None) => return None,
+    };
     match (record.dst_ip, record.dst_port) {
         (Some(ip), Some(port)) => {
             let to = std::net::SocketAddr::new(ip, port);
@@ -134,6 +174,53 @@ mod tests {
             "2026-01-01T00:00:00.000000000Z agent DENIED connect tcp [2001:db8::1]:443 \
              exe=/usr/bin/cu\\u{1b}[31mrl sha256=abababababab pid=77 reason=port_not_listed"
         );
+    }
+
+    #[test]
+    fn log_denial_shows_the_line_of_executables_and_none_that_a_name_makes_up() {
+        let lineage = r#""lineage":[{"exe":"/tmp/ba\u001bsh < sudo","sha256":null},
+            {"exe":null,"sha256":null},{"exe":"/opt/agent","sha256":null}]"#;
+        let line = LINE.replace(r#""lineage":[]"#, lineage);
+        let denied = rendered(&line);
+        let want = "lineage=cu\\u{1b}[31mrl < ba\\u{1b}sh\\u{20}\\u{3c}\\u{20}sudo < ? < agent";
+        assert!(denied.ends_with(want), "{denied}");
+        for action in ["\"allowed\"", "null"] {
+            let other = rendered(&line.replace("\"denied\"", action));
+            assert!(!other.contains("lineage"), "{other}");
+        }
+    }
+
+    #[test]
+    fn log_of_a_changed_binary_shows_what_was_pinned_and_what_was_found() {
+        let pinned = format!(r#""pinned_sha256":"{}","seq""#, "cd".repeat(32));
+        let line = LINE
+            .replace(r#""seq""#, &pinned)
+            .replace("port_not_listed", "binary_changed")
+            .replace(r#""rule":null"#, r#""rule":"github""#);
+        let shown = rendered(&line);
+        let want =
+            "pinned=cdcdcdcdcdcd found=abababababab pid=77 reason=binary_changed rule=github";
+        assert!(shown.ends_with(want), "{shown}");
+    }
+
+    #[test]
+    fn log_of_a_refused_call_names_it_and_what_was_tried() {
+        let line = r#"{"time":"2026-01-01T00:00:00.000000000Z","seq":4,
+            "class":{"name":"Kernel Activity","uid":1003},"sandbox":"agent","policy_generation":1,
+            "pid":77,"exe":"/usr/bin/bash","sha256":null,"lineage":[],"action":"denied",
+            "reason":"syscall_denied","rule":null,"dst_name":null,"dst_ip":null,"dst_port":null,
+            "protocol":null,"activity":"syscall","syscall":"clone",
+            "arguments":"flags=CLONE_NEWUSER"}"#;
+        assert_eq!(
+            rendered(line),
+            "2026-01-01T00:00:00.000000000Z agent DENIED syscall clone exe=/usr/bin/bash pid=77 \
+             reason=syscall_denied arguments=flags=CLONE_NEWUSER"
+        );
+        let socket = line.replace("clone", "socket").replace(
+            r#""arguments":"flags=CLONE_NEWUSER""#,
+            r#""socket_family":"alg""#,
+        );
+        assert!(rendered(&socket).contains(" syscall - alg - socket exe="));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod environment;
 mod failure;
+mod identity;
 mod lines;
 mod logs;
 mod output;
@@ -15,6 +16,7 @@ mod run;
 mod status;
 mod stop;
 mod table;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -49,11 +51,16 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
         .map_err(|error| Failure::setup(format!("cannot start: {error}")))?;
     runtime.block_on(async {
         match invocation.command {
-            Command::Run(command) => run::run(&client, *command).await,
+            Command::Run(command) => run::run(&client, *command, json).await,
+            Command::Exec(command) => run::exec(&client, command).await,
             Command::Ps => ps::ps(&client, json).await,
-            Command::Stop(target) => stop::stop(&client, target, json).await,
+            Command::Wait(name) => wait::wait(&client, name, json).await,
+            Command::Stop(target, request) => stop::stop(&client, target, request, json).await,
             Command::Status => status::status(&client, json).await,
             Command::Logs(query) => logs::logs(&client, query, json).await,
+            Command::IdentityList => identity::list(&client, json).await,
+            Command::IdentityForget(request) => identity::forget(&client, &request, json).await,
+            Command::PolicyShow { file, effective } => policy::show(&file, effective, json),
             Command::PolicyValidate(file) => policy::validate(&file, json),
             Command::PolicyPush { sandbox, file } => {
                 policy::push(&client, sandbox, &file, json).await

@@ -29,6 +29,15 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     shown
 }
 
+/// Digits of a hash that are shown to people; `--json` has them all.
+const SHA256_DIGITS: usize = 12;
+
+/// The first digits of a hash, fit for a terminal.
+pub(crate) fn shown_hash(sha256: &str) -> String {
+    let digits: String = sha256.chars().take(SHA256_DIGITS).collect();
+    shown(&digits)
+}
+
 /// One line of JSON, fit for a terminal.
 ///
 /// A value that has no JSON becomes `null`; the API's types all have.
@@ -58,13 +67,14 @@ pub(crate) fn complain(text: &str) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{json, shown, shown_lines, steers};
+    use super::{json, shown, shown_hash, shown_lines, steers};
 
     proptest! {
         #[test]
         fn shown_text_never_steers(text in any::<String>()) {
             prop_assert!(!shown(&text).chars().any(steers));
             prop_assert!(!json(&text).chars().any(steers));
+            prop_assert!(!shown_hash(&text).chars().any(steers));
             prop_assert!(!shown_lines(&text).chars().any(|c| steers(c) && c != '\n'));
         }
     }

@@ -3,12 +3,14 @@
 use std::{fs::File, io::Read as _, path::Path};
 
 use clawd_control::{ExitCode, PolicySource, PushReport, PushRequest, Route, SandboxName, limits};
+use clawd_policy::{FileAccess, FileGrant, Policy, file_grants};
 use serde::Serialize;
 
 use crate::{
     client::Client,
     failure::Failure,
     output::{complain, json as to_json, print, shown, shown_lines},
+    table::table,
 };
 
 /// A policy that was read and is valid.
@@ -16,6 +18,8 @@ use crate::{
 pub(crate) struct Checked {
     /// As clawd will get it.
     pub(crate) source: PolicySource,
+    /// What it says.
+    pub(crate) policy: Policy,
     /// What looks unintended.
     pub(crate) warnings: Vec<String>,
 }
@@ -48,6 +52,54 @@ pub(crate) fn validate(file: &Path, json: bool) -> Result<u8, Failure> {
     warn(&checked?.warnings);
     print(&format!("{}: valid", shown(&file.display().to_string())))?;
     Ok(ExitCode::Ok.code())
+}
+
+/// What `show --json` prints.
+#[derive(Debug, Serialize)]
+struct Shown {
+    file: String,
+    effective: bool,
+    grants: Vec<FileGrant>,
+}
+
+/// `clawctl policy show`.
+pub(crate) fn show(file: &Path, effective: bool, json: bool) -> Result<u8, Failure> {
+    let checked = read(file)?;
+    let grants = file_grants(&checked.policy, effective);
+    let file = file.display().to_string();
+    print(&if json {
+        to_json(&Shown {
+            file,
+            effective,
+            grants,
+        })
+    } else {
+        rendered(&grants)
+    })?;
+    Ok(ExitCode::Ok.code())
+}
+
+fn rendered(grants: &[FileGrant]) -> String {
+    let rows: Vec<_> = grants
+        .iter()
+        .map(|grant| {
+            let path = grant.path.as_ref().map(|path| path.display().to_string());
+            let access = match grant.access {
+                FileAccess::Read => "read",
+                FileAccess::ReadExecute => "read, execute",
+                FileAccess::ReadWrite => "read, write",
+                FileAccess::ReadWriteExecute => "read, write, execute",
+                FileAccess::Denied => "DENIED",
+            };
+            [
+                shown(&path.unwrap_or_else(|| "(workspace)".to_owned())),
+                access.to_owned(),
+                grant.key.unwrap_or("implicit").to_owned(),
+                shown(&grant.reason),
+            ]
+        })
+        .collect();
+    table(["PATH", "ACCESS", "FROM", "WHY"], &rows)
 }
 
 /// `clawctl policy push`.
@@ -99,6 +151,7 @@ pub(crate) fn read(path: &Path) -> Result<Checked, Failure> {
             text,
         },
         warnings: parsed.warnings.iter().map(ToString::to_string).collect(),
+        policy: parsed.policy,
     })
 }
 
@@ -132,7 +185,24 @@ mod tests {
 
     use clawd_control::limits;
 
-    use super::read;
+    use super::{read, rendered};
+
+    #[test]
+    fn show_names_access_origin_and_reason_of_each_grant() {
+        let text = "version: 2\nfilesystem_policy: { include_workdir: true, read_execute: [/usr], deny: [/usr/a] }\n";
+        let policy = clawd_policy::parse("p", text).expect("a policy").policy;
+        let grants = |effective| clawd_policy::file_grants(&policy, effective);
+        assert_eq!(
+            rendered(&grants(false)),
+            "PATH         ACCESS         FROM             WHY\n\
+             (workspace)  read, write    include_workdir  the workspace\n\
+             /usr         read, execute  read_execute     listed\n\
+             /usr/a       DENIED         deny             wins over everything else"
+        );
+        let effective = rendered(&grants(true));
+        let line = "/dev/null             read, write    implicit         device";
+        assert!(effective.lines().any(|shown| shown == line), "{effective}");
+    }
 
     #[test]
     fn policy_that_cannot_be_used_is_wrong_usage_and_names_the_file() {

@@ -70,6 +70,7 @@ mod tests {
             "landlock":"fully_enforced","seccomp_profile":"default","seccomp_filters":3,
             "memory_deny_write_execute":false,"namespaces":["pid"],"mounts":9,"uid":1000,
             "gid":1000,"no_new_privs":true,"capabilities_empty":true,"cgroup":"/clawd/a"},
+            "limits":{"pids_max":9,"pids_refused":0,"memory_killed":0},
             "counters":{"allowed":1,"denied":2,"events_lost":0},"adopted":false}]"#;
         let sandboxes: Vec<_> = serde_json::from_str(text).expect("of the API's form");
         assert_eq!(

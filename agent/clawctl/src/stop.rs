@@ -1,6 +1,6 @@
 //! `clawctl stop`: end a sandbox, or all of them.
 
-use clawd_control::{ExitCode, Route, StopAllReport, StopReport};
+use clawd_control::{ExitCode, Route, StopAllReport, StopReport, StopRequest};
 
 use crate::{
     client::Client,
@@ -10,10 +10,15 @@ use crate::{
 };
 
 /// Stops the target; fails if anything of it is left.
-pub(crate) async fn stop(client: &Client, target: StopTarget, json: bool) -> Result<u8, Failure> {
+pub(crate) async fn stop(
+    client: &Client,
+    target: StopTarget,
+    request: StopRequest,
+    json: bool,
+) -> Result<u8, Failure> {
     match target {
         StopTarget::One(name) => {
-            let report: StopReport = client.request(&Route::Stop(name)).await?;
+            let report: StopReport = client.request_with(&Route::Stop(name), &request).await?;
             print(&if json {
                 to_json(&report)
             } else {
@@ -22,7 +27,7 @@ pub(crate) async fn stop(client: &Client, target: StopTarget, json: bool) -> Res
             Ok(ExitCode::Ok.code())
         }
         StopTarget::All => {
-            let report: StopAllReport = client.request(&Route::StopAll).await?;
+            let report: StopAllReport = client.request_with(&Route::StopAll, &request).await?;
             print(&if json {
                 to_json(&report)
             } else {
@@ -42,7 +47,10 @@ fn stopped(report: &StopReport) -> String {
     let StopReport {
         sandbox, killed, ..
     } = report;
-    format!("stopped {sandbox} ({killed} processes killed)")
+    match killed {
+        0 => format!("stopped {sandbox} (it ended by itself)"),
+        _ => format!("stopped {sandbox} ({killed} processes killed)"),
+    }
 }
 
 fn all_stopped(report: &StopAllReport) -> String {

@@ -1,14 +1,14 @@
 //! Taking over the sandboxes of a daemon before, and clearing away what it left half-built.
 
-use std::{collections::HashSet, os::fd::AsFd as _, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use anyhow::Context as _;
 
-use clawd_identity::Missing;
+use clawd_identity::protocol::Watch;
 
 use crate::{
     cgroup::Cgroup,
-    launch::root_of,
+    plan::read_policy,
     sandboxes::{Live, Shared},
     state::SandboxState,
 };
@@ -26,11 +26,16 @@ pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
             tracing::warn!(path = %path.display(), %error, "cannot remove it");
         }
     }
-    let mut live_cgroups = HashSet::new();
+    let (mut live_cgroups, mut names) = (HashSet::new(), HashSet::new());
+    let mut watches = Vec::new();
     for state in states {
         let name = state.name.clone();
         match adopt_one(shared, state) {
-            Ok(cgroup_id) => drop(live_cgroups.insert(cgroup_id)),
+            Ok((cgroup_id, watch)) => {
+                live_cgroups.insert(cgroup_id);
+                names.insert(name.to_string());
+                watches.push(watch);
+            }
             Err(error) => {
                 tracing::info!(sandbox = %name, reason = %format!("{error:#}"), "a sandbox is not taken over");
                 if let Err(error) = shared.states.remove(name.as_str()) {
@@ -38,6 +43,12 @@ pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
                 }
             }
         }
+    }
+    if let Err(error) = shared.entrances.retain(&names) {
+        tracing::warn!(%error, "entrances of sandboxes that are gone stay");
+    }
+    if let Err(error) = shared.ends.retain(&names) {
+        tracing::warn!(%error, "ends of sandboxes that are gone stay");
     }
     for name in shared.parent.children()? {
         let cgroup = shared.parent.child(&name)?;
@@ -49,12 +60,20 @@ pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
             }
         }
     }
+    shared.parent.sweep_legacy();
     shared.registry.collect(&live_cgroups);
+    // All at once: what one of them can write has no identity in any other. Where that fails, the
+    // sandboxes keep what they have, and the gate is started again until it succeeds.
+    if !watches.is_empty()
+        && let Err(error) = shared.gate.restore(watches)
+    {
+        tracing::error!(%error, "the exec gate does not take up the sandboxes; their new programs get no identity");
+    }
     Ok(live_cgroups.len())
 }
 
-/// Takes over one sandbox; returns its cgroup's id.
-fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<u64> {
+/// Takes over one sandbox; returns its cgroup's id, and what the exec gate must know of it.
+fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<(u64, Watch)> {
     let cgroup: Cgroup = shared.parent.child(state.name.as_str())?;
     anyhow::ensure!(cgroup.id == state.cgroup_id, "its cgroup is another one");
     anyhow::ensure!(state.layers.is_some(), "it was not fully started");
@@ -69,10 +88,21 @@ fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<u64> {
         cgroup.processes()?.contains(&state.init_pid),
         "its first process has ended"
     );
+    // What it was refused meanwhile is still in the pipe.
+    let refusals = rustix::process::pidfd_getfd(
+        &pidfd,
+        state.refusals_fd,
+        rustix::process::PidfdGetfdFlags::empty(),
+    )
+    .context("its pipe of refusals is gone")?;
+    let policy = read_policy(&state.policy.source).map_err(|error| {
+        anyhow::anyhow!("its policy is not understood: {}", error.error.message)
+    })?;
+    let watch = state.watch(&policy);
     let reserved = shared
         .reserve(state.name.clone())
         .map_err(|error| anyhow::anyhow!(error.error.message))?;
-    shared.registry.adopt(&state);
+    shared.registry.adopt(&state, &policy);
     // The file may be one push ahead of the switch; the file is what the operator was told or not yet told.
     shared.registry.switch(
         cgroup.id,
@@ -80,17 +110,13 @@ fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<u64> {
             sandbox_id: state.sandbox_id,
             policy_id: state.policy.policy_id,
             flags: state.flags,
-            reserved: 0,
+            ..clawd_common::record::SandboxValue::ZERO
         },
     )?;
-    let root = root_of(state.init_pid)?;
-    shared.gate.watch(
-        state.sandbox_id,
-        root.as_fd(),
-        &state.exec_mounts,
-        Missing::Skip,
-    )?;
     let cgroup_id = cgroup.id;
-    shared.enter(reserved, Arc::new(Live::new(cgroup, true, state, pidfd)));
-    Ok(cgroup_id)
+    shared.enter(
+        reserved,
+        Arc::new(Live::new(cgroup, true, state, (pidfd, refusals))),
+    );
+    Ok((cgroup_id, watch))
 }

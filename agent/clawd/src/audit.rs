@@ -77,16 +77,20 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_ns(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
 }
 
-/// The distance of the kernel's boot clock from the wall clock.
-pub(crate) fn clock() -> Clock {
+/// Nanoseconds since boot.
+pub(crate) fn boottime_ns() -> u64 {
     let boot = clock_gettime(ClockId::Boottime);
-    let boottime_ns = u64::try_from(boot.tv_sec)
+    u64::try_from(boot.tv_sec)
         .ok()
         .zip(u64::try_from(boot.tv_nsec).ok())
         .map_or(0, |(seconds, nanoseconds)| {
             seconds
                 .saturating_mul(1_000_000_000)
                 .saturating_add(nanoseconds)
-        });
-    Clock::new(boottime_ns, now())
+        })
+}
+
+/// The distance of the kernel's boot clock from the wall clock.
+pub(crate) fn clock() -> Clock {
+    Clock::new(boottime_ns(), now())
 }

@@ -6,11 +6,16 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use clawd_sandbox::Cgroups;
+use procfs::process::MountInfo;
 use rustix::fs::{FlockOperation, flock};
+
+use crate::limits::controllers::{Controller, Controllers};
 
 /// How long killed processes may take to leave their cgroup.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
@@ -52,6 +57,7 @@ pub(crate) struct Parent {
     dir: File,
     /// Depth of its children below the root of the hierarchy.
     pub(crate) sandbox_level: u32,
+    controllers: Arc<Controllers>,
 }
 
 /// Looks for a cgroup by its id. "Not there" is only said when all of the hierarchy was looked at.
@@ -83,10 +89,11 @@ fn find_below(dir: &Path, cgroup_id: u64) -> Result<Option<PathBuf>, CgroupError
     Ok(None)
 }
 
-/// The cgroup of one sandbox.
+/// The cgroup of one sandbox, with those of the same name in hierarchies of version 1.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
+    controllers: Arc<Controllers>,
     /// Inode number, which is the cgroup's id in the kernel (`cgroup_id()` in include/linux/cgroup.h, v6.12).
     pub(crate) id: u64,
 }
@@ -109,7 +116,11 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupEr
 impl Parent {
     /// Finds or makes the parent: `wanted`, or `clawd` below the cgroup2 mount.
     pub(crate) fn provide(wanted: Option<&Path>) -> Result<Self, CgroupError> {
-        let mount = cgroup2_mount()?;
+        let mounts = procfs::process::Process::myself()
+            .and_then(|process| process.mountinfo())
+            .map_err(CgroupError::Mounts)?
+            .0;
+        let mount = cgroup2_mount(&mounts)?;
         let path = wanted.map_or_else(|| mount.join("clawd"), Path::to_path_buf);
         let below = path
             .strip_prefix(&mount)
@@ -117,6 +128,7 @@ impl Parent {
                 path: path.clone(),
                 mount: mount.clone(),
             })?;
+        let controllers = Controllers::find(&mount, below, &mounts);
         let depth = u32::try_from(below.components().count()).unwrap_or(u32::MAX);
         if depth == 0 {
             return Err(CgroupError::Outside { path, mount });
@@ -133,6 +145,7 @@ impl Parent {
             id,
             dir,
             sandbox_level: depth.saturating_add(1),
+            controllers: Arc::new(controllers),
         })
     }
 
@@ -161,7 +174,24 @@ impl Parent {
     pub(crate) fn child(&self, name: &str) -> Result<Cgroup, CgroupError> {
         let path = self.path.join(name);
         let id = fs::metadata(&path).map_err(failed("look at", &path))?.ino();
-        Ok(Cgroup { path, id })
+        let controllers = Arc::clone(&self.controllers);
+        Ok(Cgroup {
+            path,
+            controllers,
+            id,
+        })
+    }
+
+    /// Removes cgroups of version 1 hierarchies whose sandbox has no cgroup any more.
+    pub(crate) fn sweep_legacy(&self) {
+        for parent in self.controllers.legacy_parents() {
+            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if is_dir && !self.path.join(entry.file_name()).exists() {
+                    remove_legacy(&entry.path());
+                }
+            }
+        }
     }
 
     /// The names of all children.
@@ -179,11 +209,19 @@ impl Parent {
     /// Removes the parent unless sandboxes are left in it.
     pub(crate) fn remove_if_empty(&self) {
         match fs::remove_dir(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::ResourceBusy => {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return,
+            Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the parent cgroup stays");
+                return;
             }
-            _ => {}
+            Ok(()) => {}
         }
+        for parent in self.controllers.legacy_parents() {
+            if parent.exists() {
+                remove_legacy(parent);
+            }
+        }
+        self.controllers.give_back();
     }
 }
 
@@ -192,9 +230,27 @@ impl Cgroup {
         &self.path
     }
 
-    /// Opens it, to start a process in it.
-    pub(crate) fn open(&self) -> Result<File, CgroupError> {
-        File::open(&self.path).map_err(failed("open", &self.path))
+    /// Opens all of them, to start a process there.
+    pub(crate) fn open(&self) -> Result<Cgroups, CgroupError> {
+        let legacy = self.legacy().into_iter().filter(|dir| dir.exists());
+        Cgroups::open(&self.path, legacy).map_err(failed("open", &self.path))
+    }
+
+    pub(crate) fn controllers(&self) -> &Controllers {
+        &self.controllers
+    }
+
+    /// The directory that has a controller's files of this sandbox.
+    pub(crate) fn dir_of(&self, controller: Controller) -> Option<PathBuf> {
+        let parent = self.controllers.parent(controller)?;
+        Some(parent.join(self.path.file_name()?))
+    }
+
+    /// Its directories in hierarchies of version 1, of which some may not be there.
+    fn legacy(&self) -> Vec<PathBuf> {
+        let name = self.path.file_name().unwrap_or_default();
+        let parents = self.controllers.legacy_parents().into_iter();
+        parents.map(|parent| parent.join(name)).collect()
     }
 
     /// Whether the path still leads to this cgroup, not to a later one of the same name.
@@ -248,14 +304,20 @@ impl Cgroup {
 
     /// Kills what is in it, and removes it with every cgroup below.
     pub(crate) fn destroy(&self) -> Result<(), CgroupError> {
-        if !self.is_there() {
-            return Ok(());
+        if self.is_there() {
+            match self.kill() {
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+                Ok(()) => remove_tree(&self.path).map_err(failed("remove", &self.path))?,
+            }
         }
-        match self.kill() {
-            Err(error) if error.is_gone() => return Ok(()),
-            other => other?,
+        // A cgroup of this name that is another one has limits of its own.
+        if !self.path.exists() {
+            (self.legacy().iter())
+                .filter(|dir| dir.exists())
+                .for_each(|dir| remove_legacy(dir));
         }
-        remove_tree(&self.path).map_err(failed("remove", &self.path))
+        Ok(())
     }
 }
 
@@ -276,18 +338,24 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
+/// Removes a cgroup of a version 1 hierarchy. Its processes were those of the sandbox's own cgroup,
+/// which are gone; what stays limits nobody.
+fn remove_legacy(path: &Path) {
+    if let Err(error) = remove_tree(path)
+        && !is_gone(&error)
+    {
+        tracing::error!(path = %path.display(), %error, "a cgroup stays");
+    }
+}
+
 /// Where the hierarchy is mounted; on hybrid hosts that is not `/sys/fs/cgroup` itself.
-fn cgroup2_mount() -> Result<PathBuf, CgroupError> {
-    let mounts = procfs::process::Process::myself()
-        .and_then(|process| process.mountinfo())
-        .map_err(CgroupError::Mounts)?;
+fn cgroup2_mount(mounts: &[MountInfo]) -> Result<PathBuf, CgroupError> {
     let found = mounts
-        .0
-        .into_iter()
+        .iter()
         .find(|mount| mount.fs_type == "cgroup2")
         .ok_or(CgroupError::NoCgroup2)?;
     if found.root == "/" {
-        Ok(found.mount_point)
+        Ok(found.mount_point.clone())
     } else {
         Err(CgroupError::Namespace)
     }

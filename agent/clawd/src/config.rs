@@ -5,6 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clawd_control::{DEFAULT_SOCKET, SOCKET_VARIABLE};
 use lexopt::{Arg, Parser, ValueExt as _};
 
+use crate::gate::process::GateConfig;
+
 const HELP: &str = "\
 clawd: confines AI agents; connects are judged in the kernel by the hash of the binary
 
@@ -25,6 +27,9 @@ Options:
 Exit codes: 0 stopped by a signal, 2 wrong usage, 125 could not start.
 ";
 
+/// First argument of the exec gate's process.
+pub(crate) const GATE_ARGUMENT: &str = "gate";
+
 /// Paths that a daemon works with; every one has a flag, so that daemons can run side by side.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -39,6 +44,8 @@ pub(crate) struct Config {
 pub(crate) enum Mode {
     /// Be the first process of a sandbox; only ever asked for by a daemon.
     SandboxInit,
+    /// Be the exec gate; only ever asked for by a daemon.
+    Gate(GateConfig),
     /// Print and exit.
     Print(String),
     /// Load the programs and exit.
@@ -77,10 +84,32 @@ impl Mode {
                 Arg::Value(value) if value == clawd_sandbox::INIT_ARGUMENT => {
                     return Ok(Self::SandboxInit);
                 }
+                Arg::Value(value) if value == GATE_ARGUMENT => return gate(&mut parser),
                 other => return Err(other.unexpected()),
             }
         }
         Ok(Self::Daemon(Box::new(config)))
+    }
+}
+
+/// The arguments of `clawd gate`.
+fn gate(parser: &mut Parser) -> Result<Mode, lexopt::Error> {
+    let (mut bpffs, mut state_dir, mut parent) = (None, None, None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("bpffs") => bpffs = Some(path(parser)?),
+            Arg::Long("state-dir") => state_dir = Some(path(parser)?),
+            Arg::Long("parent") => parent = Some(parser.value()?.parse()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    match (bpffs, state_dir, parent) {
+        (Some(bpffs), Some(state_dir), Some(parent)) => Ok(Mode::Gate(GateConfig {
+            bpffs,
+            state_dir,
+            parent,
+        })),
+        _ => Err("`clawd gate` is started by clawd itself".into()),
     }
 }
 
@@ -128,6 +157,16 @@ mod tests {
             &["--socket"],
             &["--nonsense"],
             &["serve"],
+            &["gate"],
+            &[
+                "gate",
+                "--bpffs",
+                "/b",
+                "--state-dir",
+                "/s",
+                "--parent",
+                "x",
+            ],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
         }

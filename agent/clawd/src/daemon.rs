@@ -1,12 +1,14 @@
 //! The daemon from start to end.
 
-use std::{fs, fs::File, os::unix::fs::DirBuilderExt as _, sync::Arc};
+use std::{fs, fs::File, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use clawd_audit::DaemonEvent;
-use clawd_identity::{Gate, Keys, WORKERS};
-use clawd_kernel::{FileKeyReader, Kernel, Pins};
-use rustix::fs::{FlockOperation, flock};
+use clawd_kernel::{Epoch, FileKeyReader, Kernel, Pins, Reports};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use tokio::{signal::unix::SignalKind, sync::mpsc};
 
 use crate::{
@@ -15,35 +17,44 @@ use crate::{
     bpffs,
     cgroup::Parent,
     config::Config,
+    ends::Ends,
     enforcement::{self, Origin},
+    entrances::Entrances,
     events::{self, Rings},
+    gate::{DAEMON_SLOT, Gate},
+    hearing::Hearing,
     ids::Ids,
-    registry::{Registry, WorkerKeys},
+    refusals,
+    registry::Registry,
     sandboxes::{Parts, Shared},
     server,
     state::StateDir,
 };
 
-/// Slot of the registry's own key reader; the gate's workers have the ones after it.
-const REGISTRY_SLOT: u32 = 0;
-
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     enforcement::require_root()?;
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("CLAWD_LOG")
-                .unwrap_or_else(|_unset| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    crate::log_to_stderr();
+    raise_limit_of_files();
     let lock = lock_state(&config)?;
     let parent = Parent::provide(config.cgroup_parent.as_deref())?;
     let pins = Pins::new(&config.bpffs);
     let result = serve(config, parent, pins);
     drop(lock);
     result
+}
+
+/// Every sandbox takes some descriptors, and more while it starts: the soft limit of 1024 that shells hand
+/// down is for programs that use `select(2)`. The hard one stays as it is, for sandboxes too.
+fn raise_limit_of_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "the limit of open files stays as it is: fewer sandboxes can start");
+    }
 }
 
 /// Makes the state directory and takes it for this daemon alone.
@@ -76,6 +87,7 @@ fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
         }
     };
     clawd_sys::memory::release_free();
+    let (made, parent_path) = (pins.clone(), parent.path().to_path_buf());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(std::time::Duration::from_secs(2))
@@ -97,7 +109,21 @@ fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
         Ok(())
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    if served.is_err() && origin == Origin::Installed {
+        leave_nothing(&made, &parent_path);
+    }
     served
+}
+
+/// Takes back what a start made that failed afterwards; no sandbox lives by it.
+fn leave_nothing(pins: &Pins, parent: &Path) {
+    if let Err(error) = pins.remove() {
+        tracing::error!(%error, "pins of a failed start remain; the next start takes them over");
+    }
+    if let Err(error) = fs::remove_dir(parent) {
+        tracing::debug!(%error, "the parent cgroup stays");
+    }
+    bpffs::release();
 }
 
 fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::Result<Origin> {
@@ -119,21 +145,22 @@ fn assemble(
     let audit = Audit::open(&config.state_dir)?;
     let ids = Ids::open(&config.state_dir)?;
     let states = StateDir::open(&config.state_dir).context("cannot open the sandboxes' states")?;
+    let entrances =
+        Entrances::open(&config.state_dir).context("cannot open the sandboxes' entrances")?;
+    let ends = Ends::open(&config.state_dir).context("cannot open the sandboxes' ends")?;
     let executable = File::open("/proc/self/exe").context("cannot open clawd's own program")?;
     let registry = Arc::new(Registry::new(
         Kernel::open(&pins)?,
+        Reports::open(&pins)?,
         ids,
-        FileKeyReader::open(&pins, REGISTRY_SLOT)?,
-        &executable,
+        (&mut FileKeyReader::open(&pins, DAEMON_SLOT)?, &executable),
     ));
-    let mut workers: Vec<Box<dyn Keys>> = Vec::new();
-    for worker in 0..WORKERS {
-        workers.push(Box::new(WorkerKeys(FileKeyReader::open(
-            &pins,
-            REGISTRY_SLOT + 1 + worker,
-        )?)));
-    }
-    let gate = Gate::start(Arc::clone(&registry) as _, workers)?;
+    let audit = Arc::new(audit);
+    let mut epoch = Epoch::open(&pins)?;
+    // A gate that died with its daemon left what it held for execs.
+    epoch.raise()?;
+    let hearing = Hearing::new(Arc::clone(&audit), Arc::clone(&registry), epoch);
+    let gate = Gate::start(&config, Arc::new(hearing))?;
     let rings = Rings::open(&pins)?;
     let (flush, asked) = mpsc::channel(64);
     let parts = Parts {
@@ -144,6 +171,8 @@ fn assemble(
         gate,
         audit,
         states,
+        entrances,
+        ends,
         executable,
         flush,
     };
@@ -159,8 +188,13 @@ fn announce(shared: &Shared, origin: Origin, live: usize) {
                 message: "every hook is attached",
             });
         }
-        Origin::TakenOver => {
-            let message = format!("took over the hooks and {live} sandboxes");
+        Origin::TakenOver | Origin::Replaced => {
+            let message = match origin {
+                Origin::Replaced => {
+                    format!("replaced another build's programs and took over {live} sandboxes")
+                }
+                _ => format!("took over the hooks and {live} sandboxes"),
+            };
             shared.audit.daemon(&DaemonEvent::TookOver {
                 pid,
                 message: &message,
@@ -184,6 +218,10 @@ async fn until_told() -> anyhow::Result<&'static str> {
 /// Leaves enforcement in place while sandboxes live, and nothing at all where none does.
 fn end(shared: &Shared, signal: &'static str) {
     let live = shared.names_in_use();
+    for live in shared.list() {
+        refusals::tell_all_counts(shared, &live);
+    }
+    events::floods::tell_counts(shared, u64::MAX);
     let message = format!("{signal}; {live} sandboxes go on, with everything enforced");
     let message = if live == 0 {
         format!("{signal}; no sandbox lives, nothing is left behind")

@@ -14,6 +14,8 @@ pub(crate) enum Origin {
     Installed,
     /// They were there, pinned by a daemon of the same build.
     TakenOver,
+    /// Another build's were there, and this one's are in their place.
+    Replaced,
 }
 
 /// Sees to it that every hook is attached and pinned.
@@ -24,7 +26,8 @@ pub(crate) fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::
             if attached_to != parent.id {
                 return replace_misplaced(pins, parent, attached_to);
             }
-            if let Some(missing) = pins.hooks().iter().find(|hook| hook.program_id.is_none()) {
+            let hooks = pins.hooks();
+            if let Some(missing) = hooks.iter().find(|hook| hook.program_id.is_none()) {
                 bail!(
                     "the pinned link of {} is gone from {}, so its hook is not enforced; stop all sandboxes, \
                      remove that folder and start again",
@@ -32,7 +35,21 @@ pub(crate) fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::
                     pins.dir().display()
                 );
             }
+            if let Some(hook) = hooks.iter().find(|hook| !hook.is_known) {
+                tracing::warn!(
+                    hook = hook.name,
+                    "a hook has another program than clawd put there; all are replaced"
+                );
+                return replace(pins, parent);
+            }
             Ok(Origin::TakenOver)
+        }
+        PinState::Replaceable => {
+            let attached_to = pins.meta()?.parent_cgroup_id;
+            if attached_to != parent.id {
+                return replace_misplaced(pins, parent, attached_to);
+            }
+            replace(pins, parent)
         }
         PinState::Other { abi_version } => replace_foreign(pins, parent, config, abi_version),
         PinState::Unfinished => {
@@ -44,7 +61,7 @@ pub(crate) fn provide(pins: &Pins, parent: &Parent, config: &Config) -> anyhow::
     }
 }
 
-/// Pins of another build: replaced where no sandbox lives by them, else left in force and refused.
+/// Pins of another ABI version: replaced where no sandbox lives by them, else left in force and refused.
 fn replace_foreign(
     pins: &Pins,
     parent: &Parent,
@@ -54,9 +71,9 @@ fn replace_foreign(
     let sandboxes = parent.children()?;
     if !sandboxes.is_empty() {
         bail!(
-            "the pins in {} are of another build of clawd (ABI version {abi_version}, this one has {ABI_VERSION}), \
-             and sandboxes live by them: {}; stop them with that build's `clawctl --socket {} stop --all`, \
-             then start this one. Until then they stay enforced",
+            "the pins in {} are of another ABI version ({abi_version}, this clawd has {ABI_VERSION}), \
+             and sandboxes live by them: {}; start the clawd that made them, stop them with \
+             `clawctl --socket {} stop --all`, then start this one. Until then they stay enforced",
             pins.dir().display(),
             sandboxes.join(", "),
             config.socket.display()
@@ -64,14 +81,14 @@ fn replace_foreign(
     }
     tracing::info!(
         abi_version,
-        "replacing the pins of another build; no sandbox lives by them"
+        "replacing the pins of another ABI version; no sandbox lives by them"
     );
     pins.remove()
-        .context("cannot remove the pins of another build")?;
+        .context("cannot remove the pins of another ABI version")?;
     install(pins, parent)
 }
 
-/// Pins of this build whose programs are attached to another cgroup: they would judge nothing here.
+/// Pins whose programs are attached to another cgroup: they would judge nothing here.
 fn replace_misplaced(pins: &Pins, parent: &Parent, attached_to: u64) -> anyhow::Result<Origin> {
     if let Some(path) = parent.find(attached_to)? {
         bail!(
@@ -89,13 +106,31 @@ fn replace_misplaced(pins: &Pins, parent: &Parent, attached_to: u64) -> anyhow::
 }
 
 fn install(pins: &Pins, parent: &Parent) -> anyhow::Result<Origin> {
-    let to = Attachment {
+    let installed = clawd_kernel::install(pins, attachment(parent))
+        .context("cannot put the programs in place; nothing was left attached")?;
+    tell_programs(installed);
+    Ok(Origin::Installed)
+}
+
+/// Puts this build's programs in the place of those that run, under whatever sandboxes live.
+fn replace(pins: &Pins, parent: &Parent) -> anyhow::Result<Origin> {
+    let installed = clawd_kernel::replace(pins, attachment(parent)).context(
+        "cannot put this build's programs in the place of those that run; every hook still has one, \
+         and the sandboxes go on under them",
+    )?;
+    tell_programs(installed);
+    Ok(Origin::Replaced)
+}
+
+fn attachment(parent: &Parent) -> Attachment<'_> {
+    Attachment {
         parent: parent.dir(),
         parent_cgroup_id: parent.id,
         sandbox_cgroup_level: parent.sandbox_level,
-    };
-    let Installed { programs } = clawd_kernel::install(pins, to)
-        .context("cannot put the programs in place; nothing was left attached")?;
+    }
+}
+
+fn tell_programs(Installed { programs }: Installed) {
     for program in programs {
         tracing::debug!(
             program = program.name,
@@ -103,7 +138,6 @@ fn install(pins: &Pins, parent: &Parent) -> anyhow::Result<Origin> {
             "attached"
         );
     }
-    Ok(Origin::Installed)
 }
 
 /// `clawd verify`.

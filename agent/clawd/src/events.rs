@@ -1,5 +1,7 @@
 //! From the kernel's ring buffers to the audit log.
 
+pub(crate) mod floods;
+
 use std::{
     collections::HashMap,
     os::fd::{AsRawFd, RawFd},
@@ -8,18 +10,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clawd_audit::{Clock, DaemonEvent, decode, record};
+use clawd_audit::{Clock, DaemonEvent, decode};
 use clawd_kernel::{EventReader, EventRing, Pins};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, oneshot},
 };
 
-use crate::{audit, sandboxes::Shared};
+use crate::{audit, flows::dropped, refusals, sandboxes::Shared};
 
 /// How often allowed attempts and execs are fetched; denials come at once.
 const GRANTED_EVERY: Duration = Duration::from_millis(100);
-/// How often the log is forced to the disk, and lost events are looked for.
+/// How often the log is forced to the disk, and lost events and limits that were met are looked for.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// The readers of both rings.
@@ -76,6 +78,11 @@ pub(crate) async fn run(
                 report_lost(&shared, &mut lost);
                 let shared = Arc::clone(&shared);
                 drop(tokio::task::spawn_blocking(move || {
+                    shared.limits.look(&shared.audit);
+                    floods::tell_counts(&shared, audit::boottime_ns());
+                    for live in shared.list() {
+                        refusals::tell_counts(&shared, &live);
+                    }
                     if let Err(error) = shared.audit.sync() {
                         tracing::error!(%error, "the audit log cannot be forced to the disk");
                     }
@@ -93,7 +100,7 @@ pub(crate) async fn run(
     }
 }
 
-fn drain(shared: &Shared, rings: &mut Rings) {
+fn drain(shared: &Arc<Shared>, rings: &mut Rings) {
     let clock = audit::clock();
     rings
         .denied
@@ -103,11 +110,12 @@ fn drain(shared: &Shared, rings: &mut Rings) {
     rings.granted.drain(|bytes| log(shared, bytes, &clock));
 }
 
-fn log(shared: &Shared, bytes: &[u8], clock: &Clock) {
+fn log(shared: &Arc<Shared>, bytes: &[u8], clock: &Clock) {
     match decode(bytes) {
-        Ok(event) => shared
-            .audit
-            .write(record(&event, shared.registry.as_ref(), clock)),
+        Ok(event) => {
+            floods::log(shared, &event, clock);
+            dropped::note(shared, &event);
+        }
         Err(error) => tracing::error!(%error, "an event of the kernel's is not readable"),
     }
 }
@@ -131,7 +139,16 @@ fn report_lost(shared: &Shared, reported: &mut HashMap<u32, u64>) {
 }
 
 /// Waits until every event that happened before is in the log.
-pub(crate) async fn flush(shared: &Shared) {
+pub(crate) async fn flush(shared: &Arc<Shared>) {
+    let of_all = Arc::clone(shared);
+    let drained = tokio::task::spawn_blocking(move || {
+        for live in of_all.list() {
+            refusals::drain(&of_all, &live);
+        }
+    });
+    if let Err(error) = drained.await {
+        tracing::error!(%error, "reading the sandboxes' refusals failed");
+    }
     let (done, asked) = oneshot::channel();
     if shared.flush.send(done).await.is_ok() && asked.await.is_err() {
         tracing::debug!("the reader of events is gone");

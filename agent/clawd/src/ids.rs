@@ -16,7 +16,6 @@ const BLOCK: u32 = 256;
 struct Next {
     sandbox_id: u32,
     policy_id: u32,
-    file_id: u32,
 }
 
 /// Why no number can be given.
@@ -58,7 +57,6 @@ impl Ids {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Next {
                 sandbox_id: 1,
                 policy_id: 1,
-                file_id: 1,
             },
             Err(source) => return Err(IdError::Read { path, source }),
         };
@@ -69,12 +67,11 @@ impl Ids {
         })
     }
 
-    /// Sees to it that no number up to these (sandbox, policy, file) is given.
-    pub(crate) fn pass(&mut self, (sandbox, policy, file): (u32, u32, u32)) {
+    /// Sees to it that no number up to these (sandbox, policy) is given.
+    pub(crate) fn pass(&mut self, (sandbox, policy): (u32, u32)) {
         let next = &mut self.next;
         next.sandbox_id = next.sandbox_id.max(sandbox.saturating_add(1));
         next.policy_id = next.policy_id.max(policy.saturating_add(1));
-        next.file_id = next.file_id.max(file.saturating_add(1));
     }
 
     pub(crate) fn sandbox(&mut self) -> Result<u32, IdError> {
@@ -83,10 +80,6 @@ impl Ids {
 
     pub(crate) fn policy(&mut self) -> Result<u32, IdError> {
         self.take("policies", |next| &mut next.policy_id)
-    }
-
-    pub(crate) fn file(&mut self) -> Result<u32, IdError> {
-        self.take("files", |next| &mut next.file_id)
     }
 
     fn take(
@@ -133,7 +126,7 @@ mod tests {
         }
         assert!(!seen.contains(&0));
         let mut ids = Ids::open(&dir).expect("opened");
-        ids.pass((0, 9_000, 0));
+        ids.pass((0, 9_000));
         assert_eq!(ids.policy().expect("an id"), 9_001);
         let mut ids = Ids::open(&dir).expect("opened");
         assert!(ids.policy().expect("an id") > 9_001);

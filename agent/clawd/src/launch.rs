@@ -1,18 +1,20 @@
 //! From a plan to a sandbox that runs. Whatever fails, nothing half-built stays.
 
-use std::{fs::File, os::fd::AsFd as _, sync::Arc};
+use std::{os::fd::AsFd as _, sync::Arc};
 
 use clawd_audit::DaemonEvent;
 use clawd_common::record::{SANDBOX_OWN_LOOPBACK, SandboxValue};
-use clawd_identity::{GateError, Missing};
-use clawd_sandbox::{Descriptors, Running, StartError, ViewReady};
+use clawd_sandbox::{Descriptors, Running, StartError};
 
 use crate::{
     cgroup::{Cgroup, CgroupError},
+    gate::GateError,
+    limits::{self, LimitError},
     plan::Plan,
     registry::RegistryError,
-    sandboxes::{Live, Reserved, Shared},
-    state::{Grant, PolicyState, SandboxState},
+    sandboxes::{Live, Shared},
+    starts::Reserved,
+    state::{PolicyState, SandboxState},
 };
 
 /// Why a sandbox was not started. Nothing of it is left.
@@ -21,9 +23,13 @@ pub(crate) enum LaunchError {
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     #[error(transparent)]
+    Limits(#[from] LimitError),
+    #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("stopped before its command was executed")]
+    Cancelled,
     #[error(transparent)]
     Gate(#[from] GateError),
     #[error("cannot {what}")]
@@ -41,17 +47,6 @@ impl LaunchError {
             Self::Start(error) => error.exit_code(),
             _ => crate::EXIT_SETUP,
         }
-    }
-
-    /// The error with its causes, in one line.
-    pub(crate) fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
     }
 }
 
@@ -75,17 +70,20 @@ impl Drop for Building<'_> {
         if self.finished {
             return;
         }
-        if let Some(sandbox_id) = self.sandbox_id {
-            self.shared.gate.unwatch(sandbox_id);
-        }
         let cgroup_id = self.cgroup.as_ref().map_or(0, |cgroup| cgroup.id);
-        if let Some(cgroup) = &self.cgroup
-            && let Err(error) = cgroup.destroy()
-        {
-            tracing::error!(sandbox = self.name, %error, "the cgroup of a sandbox that did not start stays");
+        match self.cgroup.as_ref().map_or(Ok(()), Cgroup::destroy) {
+            Ok(()) => {
+                if let Some(sandbox_id) = self.sandbox_id {
+                    self.shared.gate.unwatch(sandbox_id);
+                }
+            }
+            Err(error) => {
+                tracing::error!(sandbox = self.name, %error, "the cgroup of a sandbox that did not start stays");
+            }
         }
         if let Some(init_pid) = self.init_pid {
-            crate::sandboxes::reap(init_pid);
+            // How it ended is of no use.
+            let _unused = crate::sandboxes::reap(init_pid);
         }
         if let Some(sandbox_id) = self.sandbox_id {
             self.shared.registry.forget_sandbox(cgroup_id, sandbox_id);
@@ -96,12 +94,20 @@ impl Drop for Building<'_> {
         if let Err(error) = self.shared.states.remove(self.name) {
             tracing::error!(sandbox = self.name, %error, "the state of a sandbox that did not start stays");
         }
+        if let Err(error) = self.shared.ends.take(self.name) {
+            tracing::error!(sandbox = self.name, %error, "the end of a sandbox that did not start stays");
+        }
+        if let Err(error) = self.shared.entrances.remove(self.name) {
+            tracing::error!(sandbox = self.name, %error, "the entrance of a sandbox that did not start stays");
+        }
     }
 }
 
 /// A sandbox whose command was executed.
 pub(crate) struct Launched {
     pub(crate) live: Arc<Live>,
+    /// What the caller should know of the policy as it meets the sandbox's files.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Starts `plan` under the reserved name. Blocks for some milliseconds; called in a thread that may.
@@ -126,7 +132,7 @@ pub(crate) fn launch(
         Err(error) => {
             shared.audit.daemon(&DaemonEvent::SandboxRefused {
                 sandbox: Some(name),
-                message: &error.explain(),
+                message: &crate::explain(error),
             });
         }
     }
@@ -149,6 +155,10 @@ fn try_launch(
         init_pid: None,
         finished: false,
     };
+    // It may have waited for others.
+    if reserved.is_cancelled() {
+        return Err(LaunchError::Cancelled);
+    }
     let prepared = prepare(&mut building, &plan)?;
     let launched = start(&mut building, reserved, prepared, plan, descriptors)?;
     building.finished = true;
@@ -159,22 +169,21 @@ fn try_launch(
 struct Prepared {
     cgroup: Cgroup,
     value: SandboxValue,
-    grants: Vec<Grant>,
 }
 
 /// Writes the policy and makes the cgroup that is under it: from its first process on, the hooks
 /// know whose it is.
 fn prepare(building: &mut Building<'_>, plan: &Plan) -> Result<Prepared, LaunchError> {
     let shared = building.shared;
-    let grants = shared.registry.resolve(&plan.policy);
     let sandbox_id = shared.registry.new_sandbox(building.name)?;
     building.sandbox_id = Some(sandbox_id);
     let policy_id = shared
         .registry
-        .write_policy(&plan.policy, &grants, FIRST_GENERATION)?;
+        .write_policy(&plan.policy, FIRST_GENERATION)?;
     building.policy_id = Some(policy_id);
     let cgroup = shared.parent.create_child(building.name)?;
     building.cgroup = Some(cgroup.clone());
+    limits::apply(&cgroup, &plan.policy.process.limits)?;
     let flags = if plan.spec.own_network {
         SANDBOX_OWN_LOOPBACK
     } else {
@@ -184,14 +193,10 @@ fn prepare(building: &mut Building<'_>, plan: &Plan) -> Result<Prepared, LaunchE
         sandbox_id,
         policy_id,
         flags,
-        reserved: 0,
+        ..SandboxValue::ZERO
     };
     shared.registry.switch(cgroup.id, value)?;
-    Ok(Prepared {
-        cgroup,
-        value,
-        grants,
-    })
+    Ok(Prepared { cgroup, value })
 }
 
 /// Starts the first process, has the exec gate watch its view, and lets the command be executed.
@@ -202,20 +207,23 @@ fn start(
     mut plan: Plan,
     descriptors: Descriptors,
 ) -> Result<Launched, LaunchError> {
-    let Prepared {
-        cgroup,
-        value,
-        grants,
-    } = prepared;
+    let Prepared { cgroup, value } = prepared;
     let shared = building.shared;
     building.name.clone_into(&mut plan.spec.hostname);
+    let entrance = shared.entrances.make(building.name);
+    let entrance = entrance.map_err(|source| LaunchError::Io {
+        what: "make the sandbox's entrance",
+        source,
+    })?;
     let view = clawd_sandbox::spawn(
         &plan.spec,
-        cgroup.open()?.as_fd(),
+        &cgroup.open()?,
         shared.executable.as_fd(),
+        entrance.as_fd(),
         descriptors,
     )?;
-    watch(shared, value.sandbox_id, &view)?;
+    // The sandbox's first process has it now, and nobody else.
+    drop(entrance);
     let mut state = SandboxState {
         name: reserved.name.clone(),
         sandbox_id: value.sandbox_id,
@@ -227,48 +235,36 @@ fn start(
         network: plan.network,
         started_at: crate::audit::now().to_string(),
         exec_mounts: view.exec_mounts().to_vec(),
+        refusals_fd: clawd_sandbox::REFUSALS_READ_FD,
         layers: None,
         policy: PolicyState {
             policy_id: value.policy_id,
             generation: FIRST_GENERATION,
             source: plan.source,
-            grants,
         },
     };
+    // Before anything is executed there.
+    let warnings = shared.gate.watch(state.watch(&plan.policy))?;
     let unwritten = |source| LaunchError::Io {
         what: "write the sandbox's state",
         source,
     };
     shared.states.write(&state).map_err(unwritten)?;
+    if reserved.is_cancelled() {
+        return Err(LaunchError::Cancelled);
+    }
     let Running {
         init_pid,
         pidfd,
         layers,
+        refusals,
     } = view.go()?;
     // The command runs now; what fails from here on ends it again, by the guard.
     building.init_pid = Some(init_pid);
     state.layers = Some(layers);
     shared.states.write(&state).map_err(unwritten)?;
     Ok(Launched {
-        live: Arc::new(Live::new(cgroup, false, state, pidfd)),
-    })
-}
-
-/// Has the exec gate watch the view's mounts, before anything is executed there.
-fn watch(shared: &Shared, sandbox_id: u32, view: &ViewReady) -> Result<(), LaunchError> {
-    let root = root_of(view.init_pid())?;
-    Ok(shared.gate.watch(
-        sandbox_id,
-        root.as_fd(),
-        view.exec_mounts(),
-        Missing::Refuse,
-    )?)
-}
-
-/// The root directory of a sandbox, as its first process sees it.
-pub(crate) fn root_of(init_pid: u32) -> Result<File, LaunchError> {
-    File::open(format!("/proc/{init_pid}/root")).map_err(|source| LaunchError::Io {
-        what: "open the sandbox's root",
-        source,
+        live: Arc::new(Live::new(cgroup, false, state, (pidfd, refusals))),
+        warnings,
     })
 }

@@ -10,16 +10,27 @@ mod bpffs;
 mod cgroup;
 mod config;
 mod daemon;
+mod ends;
 mod enforcement;
+mod enter;
+mod entrances;
 mod events;
 mod files;
+mod flows;
+mod gate;
+mod hearing;
 mod ids;
 mod launch;
+mod limits;
+mod pins;
 mod plan;
+mod promises;
 mod push;
+mod refusals;
 mod registry;
 mod sandboxes;
 mod server;
+mod starts;
 mod state;
 mod status;
 mod stop;
@@ -47,6 +58,7 @@ fn main() -> ExitCode {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
+        Mode::Gate(config) => gate::process::run(&config),
         Mode::Verify => enforcement::print_verified(),
         Mode::Daemon(config) => daemon::run(*config),
     };
@@ -57,4 +69,27 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_SETUP)
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// What the daemon's processes have to say goes to standard error.
+fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("CLAWD_LOG")
+                .unwrap_or_else(|_unset| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clawd_control::{ApiError, ExitCode, NetworkMode, PolicySource, RunRequest};
 use clawd_policy::Policy;
-use clawd_sandbox::{Compatibility, HOME, Profile, SpawnSpec, ViewSpec};
+use clawd_sandbox::{
+    Compatibility, HOME, ProcessLimits, Profile, SpawnSpec, Syscalls, TerminalSize, ViewSpec,
+    account_name,
+};
 use clawd_sys::passing::Peer;
+
+pub(crate) mod accounts;
 
 /// Programs are looked for here unless the policy or the request says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// Who a sandbox of root's runs as unless the policy or the request says otherwise.
-const DEFAULT_USER: &str = "nobody";
-
 /// A sandbox that can be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -24,17 +26,21 @@ pub(crate) struct Plan {
 
 /// Checks a request of `peer`'s.
 pub(crate) fn plan(request: &RunRequest, peer: Peer) -> Result<Plan, ApiError> {
-    request.check().map_err(|error| usage(error.to_string()))?;
     let policy = read_policy(&request.policy)?;
+    (request.check(&policy.env_allow)).map_err(|error| usage(error.to_string()))?;
     let network = network_mode(policy.network, request.network)?;
-    let (uid, gid) = user(request, &policy, peer)?;
+    let (uid, gid) = accounts::user(request, &policy, peer)?;
     let workspace = workspace(request, &policy)?;
     let view = ViewSpec {
         read_only: policy.filesystem.read_only.clone(),
         read_execute: policy.filesystem.read_execute.clone(),
         read_write: policy.filesystem.read_write.clone(),
+        read_write_execute: policy.filesystem.read_write_execute.clone(),
         workspace,
+        rootfs: policy.filesystem.rootfs.clone(),
+        deny: policy.filesystem.deny.clone(),
     };
+    let user_name = accounts::user_name(uid);
     let spec = SpawnSpec {
         hostname: String::new(),
         cwd: working_directory(Path::new(&request.cwd), &view),
@@ -42,16 +48,21 @@ pub(crate) fn plan(request: &RunRequest, peer: Peer) -> Result<Plan, ApiError> {
         own_network: network == NetworkMode::None,
         uid,
         gid,
+        env: environment(request, &policy, account_name(&user_name, uid)),
+        user_name,
+        group_name: accounts::group_name(gid),
+        groups: accounts::groups(&policy, peer)?,
         argv: request.command.clone(),
-        env: environment(request, &policy),
         landlock: match policy.landlock {
             clawd_policy::Compatibility::HardRequirement => Compatibility::HardRequirement,
             clawd_policy::Compatibility::BestEffort => Compatibility::BestEffort,
         },
-        seccomp: match policy.process.seccomp {
-            clawd_policy::SeccompProfile::Strict => Profile::Strict,
-            clawd_policy::SeccompProfile::Default => Profile::Default,
+        seccomp: syscalls(&policy.process),
+        limits: ProcessLimits {
+            nofile_max: policy.process.limits.nofile_max.map(u64::from),
+            fsize_max_bytes: policy.process.limits.fsize_max_bytes,
         },
+        terminal: request.terminal.map(terminal),
     };
     Ok(Plan {
         spec,
@@ -59,6 +70,26 @@ pub(crate) fn plan(request: &RunRequest, peer: Peer) -> Result<Plan, ApiError> {
         source: request.policy.clone(),
         network,
     })
+}
+
+fn syscalls(process: &clawd_policy::Process) -> Syscalls {
+    Syscalls {
+        profile: match process.seccomp {
+            clawd_policy::SeccompProfile::Strict => Profile::Strict,
+            clawd_policy::SeccompProfile::Default => Profile::Default,
+            clawd_policy::SeccompProfile::Jit => Profile::Jit,
+        },
+        allow: process.seccomp_allow.clone(),
+        deny: process.seccomp_deny.clone(),
+    }
+}
+
+/// A terminal's size as the sandbox takes it.
+pub(crate) fn terminal(size: clawd_control::TerminalSize) -> TerminalSize {
+    TerminalSize {
+        rows: size.rows,
+        columns: size.columns,
+    }
 }
 
 /// Reads a policy as it came over the socket; clawctl has read it before, but is not trusted to.
@@ -91,56 +122,6 @@ fn network_mode(
     }
 }
 
-/// Whom the command runs as: the request, the policy, the caller itself, or nobody for root.
-fn user(request: &RunRequest, policy: &Policy, peer: Peer) -> Result<(u32, u32), ApiError> {
-    let named = request
-        .user
-        .as_deref()
-        .or(policy.process.run_as_user.as_deref());
-    let (uid, mut gid) = match named {
-        Some(name) => find_user(name)?,
-        None if peer.uid != 0 => (peer.uid, peer.gid),
-        None => find_user(DEFAULT_USER)?,
-    };
-    if let Some(group) = policy.process.run_as_group.as_deref() {
-        gid = find_group(group)?;
-    }
-    if uid == 0 || gid == 0 {
-        return Err(usage(
-            "a sandbox never runs as root; name another user with --user or `process: { run_as_user: }`",
-        ));
-    }
-    // A member of the socket's group is no root: as somebody else it would read that user's files.
-    if peer.uid != 0 && (uid, gid) != (peer.uid, peer.gid) {
-        return Err(usage(format!(
-            "only root may start a sandbox as another user (uid {uid}, gid {gid}); you are uid {}, gid {}",
-            peer.uid, peer.gid
-        )));
-    }
-    Ok((uid, gid))
-}
-
-fn find_user(name: &str) -> Result<(u32, u32), ApiError> {
-    let found = match name.parse::<u32>() {
-        Ok(uid) => uzers::get_user_by_uid(uid),
-        Err(_name) => uzers::get_user_by_name(name),
-    };
-    let found = found.ok_or_else(|| {
-        usage(format!("there is no user {name:?} on this host; make it with `useradd --system {name}` or name another"))
-    })?;
-    Ok((found.uid(), found.primary_group_id()))
-}
-
-fn find_group(name: &str) -> Result<u32, ApiError> {
-    if let Ok(gid) = name.parse() {
-        return Ok(gid);
-    }
-    let found = uzers::get_group_by_name(name);
-    found.map(|group| group.gid()).ok_or_else(|| {
-        usage(format!("there is no group {name:?} on this host; make it with `groupadd --system {name}` or name another"))
-    })
-}
-
 /// The writable tree of the run: only where the policy includes one.
 fn workspace(request: &RunRequest, policy: &Policy) -> Result<Option<PathBuf>, ApiError> {
     if !policy.filesystem.include_workdir {
@@ -171,11 +152,14 @@ fn workspace(request: &RunRequest, policy: &Policy) -> Result<Option<PathBuf>, A
 
 /// Where the command starts: where the caller is if the sandbox sees that, else its workspace or home.
 fn working_directory(cwd: &Path, view: &ViewSpec) -> PathBuf {
+    let of_the_host = view.rootfs.is_none();
     let trees = view
         .read_only
         .iter()
         .chain(&view.read_execute)
         .chain(&view.read_write)
+        .chain(&view.read_write_execute)
+        .filter(|_| of_the_host)
         .chain(&view.workspace);
     let resolved = cwd
         .canonicalize()
@@ -193,8 +177,10 @@ fn working_directory(cwd: &Path, view: &ViewSpec) -> PathBuf {
 }
 
 /// Built from scratch: the defaults, then the policy's, then the request's.
-fn environment(request: &RunRequest, policy: &Policy) -> Vec<(String, String)> {
+fn environment(request: &RunRequest, policy: &Policy, user: &str) -> Vec<(String, String)> {
     let mut env = std::collections::BTreeMap::from([
+        ("USER".to_owned(), user.to_owned()),
+        ("LOGNAME".to_owned(), user.to_owned()),
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
         ("HOME".to_owned(), HOME.to_owned()),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
@@ -235,11 +221,25 @@ mod tests {
             workspace: None,
             network: None,
             user: None,
+            terminal: None,
+            detach: false,
         }
     }
 
     fn refusal(request: &RunRequest, peer: Peer) -> String {
         plan(request, peer).expect_err("refused").error.message
+    }
+
+    #[test]
+    fn implicit_grants_that_policies_show_are_those_of_the_view() {
+        let mut shown: Vec<_> = clawd_policy::IMPLICIT
+            .iter()
+            .map(|(path, ..)| std::path::PathBuf::from(path))
+            .collect();
+        let mut made = clawd_sandbox::implicit_paths();
+        shown.sort();
+        made.sort();
+        assert_eq!(shown, made);
     }
 
     #[test]
@@ -262,6 +262,22 @@ mod tests {
             ..request("")
         };
         assert!(refusal(&as_nobody, ALICE).contains("only root"));
+    }
+
+    #[test]
+    fn plan_further_groups_are_those_of_the_policy_and_for_others_their_own() {
+        let nogroup = request("process: { supplementary_groups: [nogroup, \"4712\", \"4712\"] }\n");
+        let planned = plan(&nogroup, ROOT).expect("planned");
+        let groups: Vec<_> = planned.spec.groups.iter().map(|group| group.gid).collect();
+        assert_eq!(groups, [65_534, 4712]);
+        assert_eq!(planned.spec.groups[0].name, "nogroup");
+        let told = refusal(&nogroup, ALICE);
+        assert!(
+            told.contains("nogroup") && told.contains("member"),
+            "{told}"
+        );
+        let unknown = request("process: { supplementary_groups: [no-such-group] }\n");
+        assert!(refusal(&unknown, ROOT).contains("no-such-group"));
     }
 
     #[test]
@@ -290,6 +306,31 @@ mod tests {
     }
 
     #[test]
+    fn plan_variable_that_changes_code_needs_the_policys_leave() {
+        let preload = |policy: &str| RunRequest {
+            env: vec![("LD_PRELOAD".to_owned(), "/hunter2".to_owned())],
+            ..request(policy)
+        };
+        for policy in [
+            "",
+            "env: { LD_PRELOAD: /lib/x.so }\n",
+            "env_allow: [LD_AUDIT]\n",
+        ] {
+            let told = refusal(&preload(policy), ROOT);
+            assert!(
+                told.contains("LD_PRELOAD") && told.contains("env_allow"),
+                "{told}"
+            );
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let planned = plan(&preload("env_allow: [LD_PRELOAD]\n"), ROOT).expect("planned");
+        let set = ("LD_PRELOAD".to_owned(), "/hunter2".to_owned());
+        assert!(planned.spec.env.contains(&set));
+        let own = plan(&request("env: { LD_PRELOAD: /lib/x.so }\n"), ROOT).expect("planned");
+        assert!(own.spec.env.iter().any(|(name, _)| name == "LD_PRELOAD"));
+    }
+
+    #[test]
     fn plan_environment_is_made_of_defaults_policy_and_request_alone() {
         let planned = plan(&request("env: { A: policy, B: policy }\n"), ROOT).expect("planned");
         let names: Vec<_> = planned
@@ -305,7 +346,9 @@ mod tests {
                 "B=policy",
                 "HOME=/home/sandbox",
                 "LANG=C.UTF-8",
-                "PATH=/usr/local/bin:/usr/bin:/bin"
+                "LOGNAME=nobody",
+                "PATH=/usr/local/bin:/usr/bin:/bin",
+                "USER=nobody"
             ]
         );
     }

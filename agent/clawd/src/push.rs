@@ -7,13 +7,14 @@ use std::{
 
 use clawd_audit::DaemonEvent;
 use clawd_common::record::SandboxValue;
-use clawd_control::{ApiError, ExitCode, PushReport, PushRequest, SandboxName};
+use clawd_control::{ApiError, ExitCode, NetworkMode, PushReport, PushRequest, SandboxName};
 use clawd_policy::Policy;
 
 use crate::{
+    flows,
     plan::read_policy,
     sandboxes::{Live, Shared},
-    state::PolicyState,
+    state::{PolicyState, SandboxState, gate_policy},
 };
 
 /// Pushes a policy. Blocks; on an error the policy before stays in force.
@@ -70,58 +71,89 @@ fn try_push(
             format!("{error}; the policy before stays in force"),
         )
     };
-    let grants = shared.registry.resolve(&parsed.policy);
     let generation = before.policy.generation + 1;
     let policy_id = shared
         .registry
-        .write_policy(&parsed.policy, &grants, generation)
+        .write_policy(&parsed.policy, generation)
         .map_err(|error| failed(error.to_string()))?;
     let mut after = before.clone();
     after.policy = PolicyState {
         policy_id,
         generation,
         source: request.policy,
-        grants,
     };
-    // The file first: a daemon that dies in between takes over with rules that are both in the tables.
-    let switched = shared
-        .states
-        .write(&after)
-        .map_err(|error| error.to_string())
-        .and_then(|()| {
-            let SandboxValue { reserved, .. } = SandboxValue::ZERO;
-            let value = SandboxValue {
-                sandbox_id: before.sandbox_id,
-                policy_id,
-                flags: before.flags,
-                reserved,
-            };
-            shared
-                .registry
-                .switch(live.cgroup.id, value)
-                .map_err(|error| error.to_string())
-        });
-    if let Err(error) = switched {
-        shared.registry.forget_policy(policy_id);
-        if let Err(error) = shared.states.write(&before) {
-            tracing::error!(%error, "a sandbox's state file names a policy that is not in force");
+    // Every running program has its grants under the new rules before these are in force.
+    let gate_policy = gate_policy(policy_id, &parsed.policy);
+    let loaded = shared.gate.load(before.sandbox_id, gate_policy);
+    let mut warnings: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
+    match loaded {
+        Ok(further) => warnings.extend(further),
+        Err(error) => {
+            shared.registry.forget_policy(policy_id);
+            return Err(failed(error.to_string()));
         }
+    }
+    if let Err(error) = switch(shared, live, (&before, &after)) {
         return Err(failed(error));
     }
     *live.state() = after;
     let elapsed = begun.elapsed();
-    let registry = Arc::clone(&shared.registry);
-    // Waits until no program reads the old rules; the caller need not.
+    let (shared, cgroup_id) = (Arc::clone(shared), live.cgroup.id);
+    let sandbox = before.name.clone();
+    // The packet hooks drop what is forbidden from now on; that programs are told, and the old rules go
+    // when no program reads them any more, the caller need not wait for.
     drop(tokio::task::spawn_blocking(move || {
-        registry.drop_policy(before.policy.policy_id)
+        if before.network == NetworkMode::Direct {
+            flows::cut(&shared, cgroup_id, &value_of(&before, policy_id));
+        }
+        shared.registry.drop_policy(before.policy.policy_id);
+        shared.gate.retire(before.policy.policy_id);
     }));
     Ok(PushReport {
-        sandbox: before.name,
+        sandbox,
         generation,
         policy_id,
         elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        warnings: parsed.warnings.iter().map(ToString::to_string).collect(),
+        warnings,
     })
+}
+
+/// What the hooks know of a sandbox under a policy.
+fn value_of(state: &SandboxState, policy_id: u32) -> SandboxValue {
+    SandboxValue {
+        sandbox_id: state.sandbox_id,
+        policy_id,
+        flags: state.flags,
+        ..SandboxValue::ZERO
+    }
+}
+
+/// Puts the new policy in force; takes everything of it back where that fails.
+fn switch(
+    shared: &Shared,
+    live: &Live,
+    (before, after): (&SandboxState, &SandboxState),
+) -> Result<(), String> {
+    let policy_id = after.policy.policy_id;
+    // The file first: a daemon that dies in between takes over with rules that are both in the tables.
+    let switched = shared
+        .states
+        .write(after)
+        .map_err(|error| error.to_string())
+        .and_then(|()| {
+            shared
+                .registry
+                .switch(live.cgroup.id, value_of(before, policy_id))
+                .map_err(|error| error.to_string())
+        });
+    if switched.is_err() {
+        shared.gate.retire(policy_id);
+        shared.registry.forget_policy(policy_id);
+        if let Err(error) = shared.states.write(before) {
+            tracing::error!(%error, "a sandbox's state file names a policy that is not in force");
+        }
+    }
+    switched
 }
 
 /// Files, user and network mode are fixed when a sandbox starts. To accept a change of them and not
@@ -133,6 +165,7 @@ fn only_rules_differ(before: &Policy, after: &Policy) -> Result<(), ApiError> {
         ("network", before.network == after.network),
         ("landlock", before.landlock == after.landlock),
         ("env", before.env == after.env),
+        ("env_allow", before.env_allow == after.env_allow),
     ];
     let changed: Vec<_> = fixed
         .iter()

@@ -1,7 +1,7 @@
 //! The sandboxes that live, and what the daemon's parts share.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::File,
     os::fd::OwnedFd,
     sync::{
@@ -12,8 +12,7 @@ use std::{
 };
 
 use clawd_audit::DaemonEvent;
-use clawd_control::{ApiError, ExitCode, SandboxName};
-use clawd_identity::Gate;
+use clawd_control::{ApiError, ExitCode, ExitStatus, SandboxName};
 use clawd_kernel::Pins;
 use tokio::io::unix::AsyncFd;
 
@@ -21,7 +20,15 @@ use crate::{
     audit::Audit,
     cgroup::{Cgroup, Parent},
     config::Config,
+    ends::Ends,
+    entrances::Entrances,
+    events::floods::Floods,
+    flows::dropped::Dropped,
+    gate::Gate,
+    limits::watch::{self, Watch},
+    refusals::{self, Refusals},
     registry::Registry,
+    starts::{Reserved, Starts},
     state::{SandboxState, StateDir},
 };
 
@@ -34,22 +41,36 @@ pub(crate) struct Live {
     /// Whether a daemon before this one started it.
     pub(crate) adopted: bool,
     state: Mutex<SandboxState>,
+    /// One teller of limits that were met at a time.
+    pub(crate) telling: Mutex<()>,
     /// One push at a time, and none once the sandbox has ended: true then.
     pub(crate) pushing: Mutex<bool>,
     /// Its pid 1.
     pub(crate) pidfd: OwnedFd,
+    /// The system calls that it was refused.
+    pub(crate) refusals: Refusals,
+    /// How its command ended, where that is known.
+    exit_code: Mutex<Option<u8>>,
     /// True once nothing of it is left.
     cleared: tokio::sync::watch::Sender<bool>,
 }
 
 impl Live {
-    pub(crate) fn new(cgroup: Cgroup, adopted: bool, state: SandboxState, pidfd: OwnedFd) -> Self {
+    pub(crate) fn new(
+        cgroup: Cgroup,
+        adopted: bool,
+        state: SandboxState,
+        (pidfd, refusals): (OwnedFd, OwnedFd),
+    ) -> Self {
         Self {
+            refusals: Refusals::new(refusals),
             cgroup,
             adopted,
             state: Mutex::new(state),
+            telling: Mutex::new(()),
             pushing: Mutex::new(false),
             pidfd,
+            exit_code: Mutex::new(None),
             cleared: tokio::sync::watch::Sender::new(false),
         }
     }
@@ -67,6 +88,11 @@ impl Live {
         }
     }
 
+    /// How its command ended, once it is cleared away and where that is known.
+    pub(crate) fn exit_code(&self) -> MutexGuard<'_, Option<u8>> {
+        (self.exit_code.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, SandboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,9 +104,14 @@ pub(crate) struct Shared {
     pub(crate) parent: Parent,
     pub(crate) pins: Pins,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) gate: Gate,
-    pub(crate) audit: Audit,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) states: StateDir,
+    pub(crate) limits: Watch,
+    pub(crate) floods: Floods,
+    pub(crate) dropped: Dropped,
+    pub(crate) entrances: Entrances,
+    pub(crate) ends: Ends,
     /// This daemon's own program, which is also the first process of every sandbox.
     pub(crate) executable: File,
     pub(crate) started: Instant,
@@ -88,25 +119,9 @@ pub(crate) struct Shared {
     pub(crate) flush: tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<()>>,
     live: Mutex<HashMap<SandboxName, Arc<Live>>>,
     /// Names in use, of sandboxes that are being started too.
-    names: Mutex<HashSet<SandboxName>>,
+    pub(crate) starts: Arc<Starts>,
     /// Set when the daemon is about to end: no sandbox is started any more.
     stopping: AtomicBool,
-}
-
-/// A name that nobody else can take while this lives.
-pub(crate) struct Reserved {
-    shared: Arc<Shared>,
-    pub(crate) name: SandboxName,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.shared
-            .names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.name);
-    }
 }
 
 /// The parts that [`Shared::new`] puts together.
@@ -115,9 +130,11 @@ pub(crate) struct Parts {
     pub(crate) parent: Parent,
     pub(crate) pins: Pins,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) gate: Gate,
-    pub(crate) audit: Audit,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) states: StateDir,
+    pub(crate) entrances: Entrances,
+    pub(crate) ends: Ends,
     pub(crate) executable: File,
     pub(crate) flush: tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<()>>,
 }
@@ -132,6 +149,8 @@ impl Shared {
             gate,
             audit,
             states,
+            entrances,
+            ends,
             executable,
             flush,
         } = parts;
@@ -143,12 +162,17 @@ impl Shared {
             gate,
             audit,
             states,
+            limits: Watch::new(),
+            floods: Floods::new(),
+            dropped: Dropped::default(),
+            entrances,
+            ends,
             executable,
             started: Instant::now(),
             started_at: crate::audit::now().to_string(),
             flush,
             live: Mutex::new(HashMap::new()),
-            names: Mutex::new(HashSet::new()),
+            starts: Arc::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -180,10 +204,7 @@ impl Shared {
 
     /// Sandboxes that live, are being started or are being cleared away.
     pub(crate) fn names_in_use(&self) -> usize {
-        self.names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.starts.len()
     }
 
     /// Refuses new sandboxes, and waits for those that are being started or cleared away: what the
@@ -197,33 +218,30 @@ impl Shared {
     }
 
     /// Takes a name for a sandbox that is about to be started.
-    pub(crate) fn reserve(self: &Arc<Self>, name: SandboxName) -> Result<Reserved, ApiError> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.stopping.load(Ordering::SeqCst) {
-            return Err(ApiError::new(
+    pub(crate) fn reserve(&self, name: SandboxName) -> Result<Reserved, ApiError> {
+        let is_open = || !self.stopping.load(Ordering::SeqCst);
+        match self.starts.take(name.clone(), is_open) {
+            Some(reserved) => Ok(reserved),
+            None if !is_open() => Err(ApiError::new(
                 ExitCode::Setup,
                 "clawd is stopping and starts no sandbox any more",
-            ));
-        }
-        if !names.insert(name.clone()) {
-            return Err(ApiError::new(
+            )),
+            None => Err(ApiError::new(
                 ExitCode::Setup,
                 format!(
                     "a sandbox is called {name} already; stop it with `clawctl stop {name}` or take another name"
                 ),
-            ));
+            )),
         }
-        drop(names);
-        Ok(Reserved {
-            shared: Arc::clone(self),
-            name,
-        })
     }
 
     /// Enters a sandbox that runs, and sees to it that it is cleared away when it ends.
     pub(crate) fn enter(self: &Arc<Self>, reserved: Reserved, live: Arc<Live>) {
         self.live_map()
             .insert(reserved.name.clone(), Arc::clone(&live));
+        reserved.is_live(Arc::clone(&live));
+        self.limits.add(&live);
+        tokio::spawn(refusals::follow(Arc::clone(self), Arc::clone(&live)));
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             #[expect(
@@ -254,19 +272,33 @@ impl Shared {
             let state = live.state();
             (state.sandbox_id, state.policy.policy_id, state.init_pid)
         };
-        if let Err(error) = live.cgroup.destroy() {
-            tracing::error!(sandbox = %reserved.name, %error, "a sandbox's cgroup stays");
+        // The last chance: the counts go with the cgroup.
+        watch::tell(&self.audit, live);
+        match live.cgroup.destroy() {
+            Ok(()) => self.gate.unwatch(sandbox_id),
+            // What it can write stays known as such.
+            Err(error) => {
+                tracing::error!(sandbox = %reserved.name, %error, "a sandbox's cgroup stays");
+            }
         }
-        if !live.adopted {
-            reap(init_pid);
+        let reaped = if live.adopted { None } else { reap(init_pid) };
+        let told = self.ends.take(reserved.name.as_str());
+        if let Err(error) = &told {
+            tracing::error!(sandbox = %reserved.name, %error, "cannot tell how a sandbox ended");
         }
-        self.gate.unwatch(sandbox_id);
+        *live.exit_code() = told.unwrap_or(None).map(ExitStatus::exit_code).or(reaped);
+        // Nobody is left who could be refused more.
+        while refusals::drain(self, live) == refusals::Pipe::More {}
+        refusals::tell_all_counts(self, live);
         let counters = self.registry.counters(sandbox_id);
         self.registry.forget_sandbox(live.cgroup.id, sandbox_id);
         self.registry.forget_policy(policy_id);
         let name = reserved.name.as_str();
         if let Err(error) = self.states.remove(name) {
             tracing::error!(sandbox = name, %error, "a sandbox's state file stays");
+        }
+        if let Err(error) = self.entrances.remove(name) {
+            tracing::error!(sandbox = name, %error, "a sandbox's entrance stays");
         }
         let message = format!(
             "{} attempts allowed, {} denied",
@@ -283,13 +315,25 @@ impl Shared {
     }
 }
 
-/// Takes the exit status of a child that has ended, so that it does not stay a zombie.
-pub(crate) fn reap(pid: u32) {
+/// Takes the exit status of a child that has ended, so that it does not stay a zombie; returns it as a
+/// shell tells it.
+pub(crate) fn reap(pid: u32) -> Option<u8> {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw);
     // Never waits: whoever is not dead yet is not reaped.
-    if let Err(error) = rustix::process::waitpid(pid, rustix::process::WaitOptions::NOHANG) {
-        tracing::warn!(%error, "the first process of a sandbox could not be reaped");
+    match rustix::process::waitpid(pid, rustix::process::WaitOptions::NOHANG) {
+        Ok(reaped) => {
+            let (_, status) = reaped?;
+            let code = status.exit_status().or_else(|| {
+                let signal = status.terminating_signal()?;
+                signal.checked_add(128)
+            })?;
+            u8::try_from(code).ok()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the first process of a sandbox could not be reaped");
+            None
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! The control API: HTTP/1.1 on the unix socket.
 
 mod body;
+mod exec;
 mod listen;
 mod logs;
 mod run;
+mod upgrade;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use clawd_control::{ApiError, ExitCode, Route, limits};
+use clawd_control::{ApiError, ExitCode, Route, SandboxName, limits};
 use clawd_sys::passing::Peer;
 use http_body_util::BodyExt as _;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
@@ -17,7 +19,7 @@ use tokio::{net::UnixStream, sync::Semaphore};
 pub(crate) use listen::listen;
 
 use self::body::{Body, json};
-use crate::{events, push, sandboxes::Shared, status, stop};
+use crate::{events, pins, push, sandboxes::Shared, status, stop};
 
 /// Accepts connections until the task is dropped.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::UnixListener) {
@@ -102,14 +104,28 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> 
             .await
         }
         Route::Run => run::run(shared, request, peer).await,
-        Route::Stop(name) => stop::stop(&shared, &name)
+        Route::Exec(name) => exec::exec(shared, name, request, peer).await,
+        Route::Wait(name) => stop::wait(&shared, &name)
             .await
             .map(|report| json(StatusCode::OK, &report)),
-        Route::StopAll => Ok(json(StatusCode::OK, &stop::stop_all(&shared).await)),
+        Route::Stop(name) => stopped(&shared, Some(&name), request).await,
+        Route::StopAll => stopped(&shared, None, request).await,
         Route::Push(name) => match read_json(request).await {
             Ok(body) => {
                 blocking(move || {
                     push::push(&shared, &name, body).map(|report| json(StatusCode::OK, &report))
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        },
+        Route::Pins => {
+            blocking(move || pins::list(&shared).map(|pins| json(StatusCode::OK, &pins))).await
+        }
+        Route::ForgetPins => match read_json(request).await {
+            Ok(body) => {
+                blocking(move || {
+                    pins::forget(&shared, &body).map(|report| json(StatusCode::OK, &report))
                 })
                 .await
             }
@@ -121,6 +137,38 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> 
         }
     };
     result.unwrap_or_else(|error| json(http_status(&error), &error))
+}
+
+/// What is wrong with a request's JSON. Messages that quote a value are left out: it may be a secret of
+/// the environment.
+fn without_values(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let names_alone = ["unknown field", "missing field", "duplicate field"];
+    if error.is_data() && !names_alone.iter().any(|kind| message.starts_with(kind)) {
+        return format!(
+            "a value is of another kind or out of range at line {} column {}",
+            error.line(),
+            error.column()
+        );
+    }
+    message
+}
+
+/// Stops the sandbox of that name, or all.
+async fn stopped(
+    shared: &Arc<Shared>,
+    name: Option<&SandboxName>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let body = read_json(request).await?;
+    match name {
+        Some(name) => stop::stop(shared, name, &body)
+            .await
+            .map(|report| json(StatusCode::OK, &report)),
+        None => stop::stop_all(shared, &body)
+            .await
+            .map(|report| json(StatusCode::OK, &report)),
+    }
 }
 
 /// Wrong usage is the caller's fault, everything else ours or the machine's.
@@ -175,7 +223,10 @@ async fn read_json<T: serde::de::DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|error| {
         ApiError::new(
             ExitCode::Usage,
-            format!("the request is not what this version expects: {error}"),
+            format!(
+                "the request is not what this version expects: {}",
+                without_values(&error)
+            ),
         )
     })
 }

@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clawd_audit::Digest;
 use clawd_control::{NetworkMode, PolicySource, SandboxName};
+use clawd_identity::{Entry, Matcher, protocol::Watch};
+use clawd_policy::{BinaryMatcher, Policy};
 use clawd_sandbox::Layers;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +30,42 @@ pub(crate) struct SandboxState {
     pub(crate) started_at: String,
     /// Mount points that the exec gate watches, in the sandbox's view.
     pub(crate) exec_mounts: Vec<PathBuf>,
+    /// The descriptor of pid 1's that the next daemon reads refusals from.
+    pub(crate) refusals_fd: i32,
     /// What is in force; `None` until the command was executed.
     pub(crate) layers: Option<Layers>,
     pub(crate) policy: PolicyState,
+}
+
+impl SandboxState {
+    /// What the exec gate must know of it, under `policy`, which is its own.
+    pub(crate) fn watch(&self, policy: &Policy) -> Watch {
+        Watch {
+            sandbox_id: self.sandbox_id,
+            name: self.name.to_string(),
+            init_pid: self.init_pid,
+            exec_mounts: self.exec_mounts.clone(),
+            policy: gate_policy(self.policy.policy_id, policy),
+        }
+    }
+}
+
+/// The part of a policy that the exec gate must know.
+pub(crate) fn gate_policy(policy_id: u32, policy: &Policy) -> clawd_identity::protocol::Policy {
+    let entry = |entry: clawd_policy::GrantEntry| Entry {
+        label: entry.to_string(),
+        matcher: match entry.matcher {
+            BinaryMatcher::Path(path) => Matcher::Path(path),
+            BinaryMatcher::Pattern(pattern) => Matcher::Pattern(pattern),
+            BinaryMatcher::Sha256(sha256) => Matcher::Sha256(sha256),
+        },
+        descendants: entry.descendants,
+        denies: entry.denies,
+    };
+    clawd_identity::protocol::Policy {
+        policy_id,
+        entries: policy.grants().into_iter().map(entry).collect(),
+    }
 }
 
 /// The policy that is in force for a sandbox.
@@ -42,18 +76,6 @@ pub(crate) struct PolicyState {
     /// Counts the policies of this sandbox, from 1.
     pub(crate) generation: u64,
     pub(crate) source: PolicySource,
-    /// By bit of the grant mask.
-    pub(crate) grants: Vec<Grant>,
-}
-
-/// One `binaries` entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Grant {
-    /// Where the policy says it.
-    pub(crate) label: String,
-    /// The content that it means; `None` where the path named no file when the policy was put in force.
-    pub(crate) sha256: Option<Digest>,
 }
 
 /// The folder of those files.

@@ -6,27 +6,34 @@
 
 pub mod environment;
 pub mod error;
+pub mod exec;
 pub mod exit;
 pub mod limits;
 pub mod logs;
 pub mod name;
+pub mod pins;
 pub mod policy;
+pub mod promises;
 pub mod route;
 pub mod run;
 pub mod sandbox;
 pub mod status;
 
 pub use error::{ApiError, ApiErrorBody};
+pub use exec::ExecRequest;
 pub use exit::{ExitCode, ExitStatus};
 pub use logs::LogQuery;
 pub use name::{NameError, SandboxName};
+pub use pins::{ForgetError, ForgetReport, ForgetRequest, PinInfo};
 pub use policy::{PolicySource, PushReport, PushRequest};
+pub use promises::{NamedPromises, Promise, PromiseStatus};
 pub use route::{Route, RouteError};
-pub use run::{ClientMessage, NetworkMode, RequestError, RunEvent, RunRequest};
+pub use run::{ClientMessage, NetworkMode, RequestError, RunEvent, RunRequest, TerminalSize};
 pub use sandbox::{
-    LandlockStatus, Layers, SandboxCounters, SandboxInfo, StopAllReport, StopFailure, StopReport,
+    LandlockStatus, Layers, SandboxCounters, SandboxInfo, SandboxLimits, StopAllReport,
+    StopFailure, StopReport, StopRequest, WaitReport,
 };
-pub use status::{EventTotals, ExecGateStatus, Health, HookStatus, Status};
+pub use status::{EventTotals, ExecGateStatus, Health, HookStatus, NamedLimits, Status};
 
 /// Where clawd listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/clawd/control.sock";

@@ -24,7 +24,11 @@ pub const VARIABLES: usize = 512;
 pub const VARIABLE_BYTES: usize = 128 * 1024;
 /// Bytes of a path (`PATH_MAX`, with its terminating zero).
 pub const PATH_BYTES: usize = 4095;
+/// Paths whose pins one request may have forgotten: the lists of sixteen full policies.
+pub const FORGET_PATHS: usize = 4096;
 /// Bytes of a user's name (`LOGIN_NAME_MAX`).
 pub const USER_BYTES: usize = 255;
+/// Seconds that a stopped sandbox may be given to end by itself.
+pub const STOP_TIMEOUT_S: u32 = 3600;
 /// Audit records that one `logs` request may ask back.
 pub const LOG_RECORDS: usize = 100_000;

@@ -16,14 +16,22 @@ pub enum Route {
     Sandboxes,
     /// Takes a [`crate::RunRequest`]; see [`crate::run`] for what follows.
     Run,
-    /// Answers [`crate::StopReport`].
+    /// Takes a [`crate::ExecRequest`]; see [`crate::exec`] for what follows.
+    Exec(SandboxName),
+    /// Answers [`crate::WaitReport`] when the sandbox has ended.
+    Wait(SandboxName),
+    /// Takes a [`crate::StopRequest`], answers [`crate::StopReport`].
     Stop(SandboxName),
-    /// Answers [`crate::StopAllReport`].
+    /// Takes a [`crate::StopRequest`], answers [`crate::StopAllReport`].
     StopAll,
     /// Takes a [`crate::PushRequest`], answers [`crate::PushReport`].
     Push(SandboxName),
     /// Answers a stream of audit records.
     Logs(LogQuery),
+    /// Answers a list of [`crate::PinInfo`].
+    Pins,
+    /// Takes a [`crate::ForgetRequest`], answers [`crate::ForgetReport`].
+    ForgetPins,
 }
 
 /// Not a request of this API.
@@ -68,9 +76,13 @@ impl Route {
             (["sandboxes"], "POST") => Self::Run,
             (["sandboxes"], _) => Self::Sandboxes,
             (["sandboxes", "stop-all"], _) => Self::StopAll,
+            (["sandboxes", name, "exec"], _) => Self::Exec(SandboxName::new(*name)?),
+            (["sandboxes", name, "wait"], _) => Self::Wait(SandboxName::new(*name)?),
             (["sandboxes", name, "stop"], _) => Self::Stop(SandboxName::new(*name)?),
             (["sandboxes", name, "policy"], _) => Self::Push(SandboxName::new(*name)?),
             (["logs"], _) => Self::Logs(LogQuery::parse(query.unwrap_or(""))?),
+            (["pins"], _) => Self::Pins,
+            (["pins", "forget"], _) => Self::ForgetPins,
             _ => return Err(RouteError::NotFound),
         };
         let expected = route.method();
@@ -87,8 +99,13 @@ impl Route {
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::Status | Self::Sandboxes | Self::Logs(_) => "GET",
-            Self::Run | Self::Stop(_) | Self::StopAll | Self::Push(_) => "POST",
+            Self::Wait(_) | Self::Status | Self::Sandboxes | Self::Logs(_) | Self::Pins => "GET",
+            Self::Run
+            | Self::Exec(_)
+            | Self::Stop(_)
+            | Self::StopAll
+            | Self::Push(_)
+            | Self::ForgetPins => "POST",
         }
     }
 }
@@ -99,10 +116,14 @@ impl fmt::Display for Route {
         match self {
             Self::Status => f.write_str("/v1/status"),
             Self::Sandboxes | Self::Run => f.write_str("/v1/sandboxes"),
+            Self::Exec(name) => write!(f, "/v1/sandboxes/{name}/exec"),
+            Self::Wait(name) => write!(f, "/v1/sandboxes/{name}/wait"),
             Self::Stop(name) => write!(f, "/v1/sandboxes/{name}/stop"),
             Self::StopAll => f.write_str("/v1/sandboxes/stop-all"),
             Self::Push(name) => write!(f, "/v1/sandboxes/{name}/policy"),
             Self::Logs(query) => write!(f, "/v1/logs?{query}"),
+            Self::Pins => f.write_str("/v1/pins"),
+            Self::ForgetPins => f.write_str("/v1/pins/forget"),
         }
     }
 }
@@ -143,6 +164,10 @@ mod tests {
             Just(Route::Sandboxes),
             Just(Route::Run),
             Just(Route::StopAll),
+            Just(Route::Pins),
+            Just(Route::ForgetPins),
+            name().prop_map(Route::Exec),
+            name().prop_map(Route::Wait),
             name().prop_map(Route::Stop),
             name().prop_map(Route::Push),
             query.prop_map(|(follow, sandbox, last)| Route::Logs(LogQuery {
@@ -175,6 +200,12 @@ mod tests {
             ("GET", "/v1/status/", 404),
             ("DELETE", "/v1/status", 405),
             ("GET", "/v1/sandboxes/a/stop", 405),
+            ("GET", "/v1/sandboxes/a/exec", 405),
+            ("POST", "/v1/sandboxes/a/wait", 405),
+            ("POST", "/v1/pins", 405),
+            ("GET", "/v1/pins/forget", 405),
+            ("POST", "/v1/pins/forget?all=true", 400),
+            ("GET", "/v1/pins/", 404),
             ("POST", "/v1/sandboxes/../stop", 400),
             ("POST", "/v1/sandboxes/%2e/stop", 400),
             ("GET", "/v1/status?x=1", 400),

@@ -4,11 +4,17 @@
 //!    [`RunRequest`]. An answer other than 101 is an [`crate::ApiError`]; nothing was started.
 //! 2. After 101 the connection is theirs. clawctl sends one message: the byte
 //!    [`DESCRIPTORS_BYTE`] with [`DESCRIPTORS`] descriptors (`SCM_RIGHTS`): standard input, output
-//!    and error of the command, then the write end of the status pipe.
+//!    and error of the command (files, pipes or character devices: whatever else could lead out of the
+//!    sandbox is refused), then the write end of the status pipe. Where the request asks for a
+//!    `terminal` it sends [`TERMINAL_DESCRIPTORS`]: a unix socket, then the pipe; the other side of
+//!    the terminal that is made in the sandbox comes through the socket, with one byte.
 //! 3. Then JSON, one object a line, in both directions: [`RunEvent`] and [`ClientMessage`].
+//!    When clawctl hangs up, the sandbox ends, unless the request says `detach`.
 //! 4. The command's [`crate::ExitStatus`] comes through the status pipe, which the sandbox's own
-//!    first process holds: it arrives although clawd is gone. End of file without a line means
+//!    first process holds (a detached one writes it to a file of clawd's): it arrives although clawd is gone. End of file without a line means
 //!    that the sandbox was killed as a whole.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +31,9 @@ pub const UPGRADE_PROTOCOL: &str = "clawd-run/1";
 pub const DESCRIPTORS_BYTE: u8 = b'F';
 /// How many descriptors come with it.
 pub const DESCRIPTORS: usize = 4;
+
+/// How many descriptors come with it where the command gets a terminal.
+pub const TERMINAL_DESCRIPTORS: usize = 2;
 
 /// Signals that clawctl forwards and clawd accepts: HUP, INT, QUIT, USR1, USR2, TERM (numbers
 /// that x86_64 and aarch64 share).
@@ -55,6 +64,22 @@ pub struct RunRequest {
     /// In place of the policy's `process.run_as_user`: a name or a number.
     #[serde(default)]
     pub user: Option<String>,
+    /// The command gets a terminal of its own, of this size.
+    #[serde(default)]
+    pub terminal: Option<TerminalSize>,
+    /// The sandbox goes on when the connection ends.
+    #[serde(default)]
+    pub detach: bool,
+}
+
+/// How large a terminal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
 }
 
 /// A sandbox's network.
@@ -77,6 +102,9 @@ pub enum RunEvent {
         sandbox: SandboxName,
         /// Its process id in clawd's pid namespace.
         pid: u32,
+        /// What the caller should know of the policy as it meets the sandbox's files.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// The command does not run and nothing of the sandbox is left.
     Failed {
@@ -134,6 +162,11 @@ pub enum RequestError {
     /// The same variable twice.
     #[error("variable {0} is given twice")]
     VariableTwice(String),
+    /// A terminal that nobody would sit at.
+    #[error(
+        "a detached sandbox has no terminal; start it without one, and enter it with `exec -t`"
+    )]
+    DetachedTerminal,
     /// No user's name.
     #[error("user {0:?} is no user name or number")]
     User(String),
@@ -155,13 +188,13 @@ impl NetworkMode {
 // === impl RunRequest ===
 
 impl RunRequest {
-    /// Checks everything that can be told without looking at the machine.
+    /// Checks everything that can be told without looking at the machine. `env_allow` is the policy's.
     ///
     /// # Errors
     /// [`RequestError`]: the first fault found.
-    pub fn check(&self) -> Result<(), RequestError> {
-        self.check_command()?;
-        self.check_variables()?;
+    pub fn check(&self, env_allow: &BTreeSet<String>) -> Result<(), RequestError> {
+        check_command(&self.command)?;
+        check_variables(&self.env, env_allow)?;
         size(
             "policy text (bytes)",
             self.policy.text.len(),
@@ -173,6 +206,9 @@ impl RunRequest {
             limits::PATH_BYTES,
         )?;
         absolute("working directory", &self.cwd)?;
+        if self.detach && self.terminal.is_some() {
+            return Err(RequestError::DetachedTerminal);
+        }
         if let Some(workspace) = &self.workspace {
             absolute("workspace", workspace)?;
         }
@@ -181,37 +217,39 @@ impl RunRequest {
             _ => Ok(()),
         }
     }
+}
 
-    fn check_command(&self) -> Result<(), RequestError> {
-        if self.command.first().is_none_or(String::is_empty) {
-            return Err(RequestError::NoCommand);
-        }
-        if self.command.iter().any(|word| word.contains('\0')) {
-            return Err(RequestError::Zero {
-                what: "the command",
-            });
-        }
-        let bytes = self.command.iter().map(String::len).sum();
-        size("command (words)", self.command.len(), limits::COMMAND_WORDS)?;
-        size("command (bytes)", bytes, limits::COMMAND_BYTES)
+/// Checks a command's words.
+pub(crate) fn check_command(command: &[String]) -> Result<(), RequestError> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(RequestError::NoCommand);
     }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(RequestError::Zero {
+            what: "the command",
+        });
+    }
+    let bytes = command.iter().map(String::len).sum();
+    size("command (words)", command.len(), limits::COMMAND_WORDS)?;
+    size("command (bytes)", bytes, limits::COMMAND_BYTES)
+}
 
-    fn check_variables(&self) -> Result<(), RequestError> {
-        let bytes = self
-            .env
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
-        size("environment (variables)", self.env.len(), limits::VARIABLES)?;
-        size("environment (bytes)", bytes.sum(), limits::VARIABLE_BYTES)?;
-        let mut seen = std::collections::HashSet::new();
-        for (name, value) in &self.env {
-            environment::check_variable(name, value)?;
-            if !seen.insert(name) {
-                return Err(RequestError::VariableTwice(name.clone()));
-            }
+/// Checks the variables that a request adds; `env_allow` is the policy's.
+pub(crate) fn check_variables(
+    env: &[(String, String)],
+    env_allow: &BTreeSet<String>,
+) -> Result<(), RequestError> {
+    let bytes = env.iter().map(|(name, value)| name.len() + value.len());
+    size("environment (variables)", env.len(), limits::VARIABLES)?;
+    size("environment (bytes)", bytes.sum(), limits::VARIABLE_BYTES)?;
+    let mut seen = std::collections::HashSet::new();
+    for (name, value) in env {
+        environment::check_variable(name, value, env_allow)?;
+        if !seen.insert(name) {
+            return Err(RequestError::VariableTwice(name.clone()));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn size(what: &'static str, got: usize, limit: usize) -> Result<(), RequestError> {

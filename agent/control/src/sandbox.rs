@@ -29,6 +29,8 @@ pub struct SandboxInfo {
     pub started_at: String,
     /// What confines it.
     pub layers: Layers,
+    /// What it may use up.
+    pub limits: SandboxLimits,
     /// Totals since its start.
     pub counters: SandboxCounters,
     /// Whether an earlier clawd started it.
@@ -56,12 +58,39 @@ pub struct Layers {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+    /// Further groups.
+    #[serde(default)]
+    pub groups: Vec<u32>,
     /// Whether `execve` can never gain privileges.
     pub no_new_privs: bool,
     /// Whether every capability set was found empty.
     pub capabilities_empty: bool,
     /// The sandbox's cgroup.
     pub cgroup: String,
+}
+
+/// What a sandbox may use up, and uses now, as its cgroups say; `None` for no limit, or nothing that
+/// tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxLimits {
+    /// Processes and threads that it may have.
+    pub pids_max: Option<u64>,
+    /// Processes and threads that it has.
+    pub pids: Option<u64>,
+    /// Forks that were refused for it.
+    pub pids_refused: u64,
+    /// Memory and swap that it may have.
+    pub memory_max_bytes: Option<u64>,
+    /// Memory that it has, with what the kernel caches for it.
+    pub memory_bytes: Option<u64>,
+    /// Processes of it that were killed for it.
+    pub memory_killed: u64,
+    /// CPU time that it may have, in hundredths of one CPU.
+    pub cpu_max_percent: Option<u64>,
+    /// Descriptors that each of its processes may have open, as read back at its start.
+    pub nofile_max: Option<u64>,
+    /// Largest file that one may write, as read back at its start.
+    pub fsize_max_bytes: Option<u64>,
 }
 
 /// How much of the file rules Landlock enforces.
@@ -87,16 +116,37 @@ pub struct SandboxCounters {
     pub events_lost: u64,
 }
 
+/// Body of `POST /v1/sandboxes/{name}/stop` and of `POST /v1/sandboxes/stop-all`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// Seconds that the sandbox's command has to end by itself after SIGTERM, at most
+    /// [`crate::limits::STOP_TIMEOUT_S`]; 0 kills at once, without the signal.
+    #[serde(default)]
+    pub timeout_s: u32,
+}
+
 /// Body of the answer to `POST /v1/sandboxes/{name}/stop`: nothing of the sandbox is left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 pub struct StopReport {
     /// The sandbox.
     pub sandbox: SandboxName,
-    /// Processes that were killed.
+    /// Processes that were killed: 0 where the command ended by itself.
     pub killed: u32,
     /// Microseconds from the request until the last process was gone.
     pub elapsed_us: u64,
+}
+
+/// Body of the answer to `GET /v1/sandboxes/{name}/wait`: nothing of the sandbox is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct WaitReport {
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// The command's exit code, or 128 + the signal that ended it; `null` where nobody saw it, as of
+    /// a sandbox that was killed, or was attached, after its clawd had ended.
+    pub exit_code: Option<u8>,
 }
 
 /// Body of the answer to `POST /v1/sandboxes/stop-all`.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{name::SandboxName, promises::NamedPromises, sandbox::SandboxLimits};
+
 /// Body of the answer to `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -29,12 +31,26 @@ pub struct Status {
     pub exec_gate: ExecGateStatus,
     /// Sandboxes that run.
     pub sandboxes: u32,
+    /// What each of them may use up.
+    pub limits: Vec<NamedLimits>,
+    /// What each of them is promised, and what holds it here.
+    pub promises: Vec<NamedPromises>,
     /// Totals over all sandboxes.
     pub events: EventTotals,
     /// The verdict on all of this.
     pub health: Health,
     /// A sentence for each thing that keeps `health` from [`Health::Healthy`].
     pub problems: Vec<String>,
+}
+
+/// The limits of one sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedLimits {
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// Its limits.
+    #[serde(flatten)]
+    pub limits: SandboxLimits,
 }
 
 /// One eBPF program.
@@ -54,10 +70,22 @@ pub struct HookStatus {
 /// The exec gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecGateStatus {
+    /// Its process id, 0 where it does not run.
+    pub pid: u32,
     /// Threads that hash.
     pub workers: u32,
     /// Whether it answers; where not, programs run without identity and so without grants.
     pub running: bool,
+    /// How often it ended and was started again since clawd began.
+    pub restarts: u64,
+    /// Identities in the table of files.
+    pub files: u32,
+    /// How many fit; a file beyond has no identity.
+    pub files_max: u32,
+    /// Lines of executables in their table.
+    pub chains: u32,
+    /// How many fit; a process on a line beyond has no grants.
+    pub chains_max: u32,
 }
 
 /// Totals over all sandboxes since clawd's maps were made.

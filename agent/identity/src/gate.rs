@@ -1,411 +1,286 @@
-//! The exec gate: answers the permission events of all sandboxes with a few threads.
+//! The gate: what its threads share, and what a daemon may ask of it.
 
 use std::{
-    collections::HashMap,
-    fs::File,
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use clawd_common::{record::FileKey, verdict::Reason};
-use clawd_sys::fanotify::{ExecEvent, Group};
-use rustix::{
-    buffer::spare_capacity,
-    event::epoll,
-    fs::{Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstat, fstatvfs, openat2, readlinkat},
+use clawd_common::record::FileKey;
+use rustix::process::{Resource, getrlimit};
+
+use crate::{
+    book::{Book, Capacity},
+    groups::{GROUPS_MAX, Groups, Seat},
+    judge::Scripts,
+    lease::Leases,
+    pins::Pins,
+    protocol::{FromGate, Health, Notice},
+    queue::Queue,
+    reader::read_events,
+    sandbox::{Sandbox, WatchError},
+    tables::{Keys, Locate, Tables},
+    text_busy::running_files_refuse_writers,
+    watchdog::{Ending, Progress},
+    watched::Watched,
+    worker::work,
 };
 
-use crate::settle::{Identified, identify};
+/// Threads that look at programs which are not known.
+pub const WORKERS: usize = 2;
 
-/// Threads that answer events.
-pub const WORKERS: u32 = 2;
+/// Interpreters that wait to be looked at.
+const SUSPECTS: usize = 256;
 
-/// Longest an exec waits for its hash.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Least time that the kernel must leave a lease whose holder is told to give it up, in seconds: an
+/// exec is over sooner.
+const LEASE_BREAK_S: u32 = 4;
 
-/// Computes file keys; each worker has one of its own.
-pub trait Keys: Send {
-    /// The key of an open file.
-    ///
-    /// # Errors
-    /// Whatever kept the kernel from telling it.
-    fn key(&mut self, file: BorrowedFd<'_>) -> io::Result<FileKey>;
+/// What all threads of the gate share.
+pub(crate) struct Shared {
+    pub(crate) started: Instant,
+    pub(crate) watched: Watched,
+    pub(crate) queue: Queue,
+    scripts: Mutex<Scripts>,
+    groups: Groups,
+    /// For the threads that read groups, one each, by the group's number.
+    locates: Mutex<Vec<Option<Box<dyn Locate>>>>,
+    /// Execs that went on without having been looked at, and nobody knows whose, since that was told
+    /// last.
+    pub(crate) unseen: AtomicU64,
+    book: Mutex<Book>,
+    pub(crate) leases: Leases,
+    /// Whether this kernel refuses writers of a file that is being executed.
+    pub(crate) running_files_refuse_writers: bool,
+    /// For files of policies; the workers have readers of their own.
+    keys: Mutex<Box<dyn Keys>>,
+    notices: SyncSender<FromGate>,
+    notices_lost: AtomicU64,
+    suspects: SyncSender<(Arc<Sandbox>, PathBuf)>,
+    /// Of the workers.
+    progress: Vec<Progress>,
+    workers_ended: AtomicU32,
+    readers_ended: AtomicU32,
+    capacity: Capacity,
 }
 
-/// What came of one exec event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The file carries an identity.
-    Identified(Identified),
-    /// It does not.
-    NoIdentity(Reason),
+/// What the gate is made of.
+pub struct Parts {
+    /// The kernel's tables.
+    pub tables: Box<dyn Tables>,
+    /// How much they hold.
+    pub capacity: Capacity,
+    /// For the workers, [`WORKERS`] of them.
+    pub worker_keys: Vec<Box<dyn Keys>>,
+    /// For the threads that read events, [`GROUPS_MAX`] of them.
+    pub locates: Vec<Box<dyn Locate>>,
+    /// For everything else.
+    pub keys: Box<dyn Keys>,
+    /// The file that keeps the pins.
+    pub pins_file: PathBuf,
 }
 
-/// One exec event, seen before the file runs.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// The sandbox whose mount it came through.
-    pub sandbox_id: u32,
-    /// The process that executes, in the daemon's pid namespace.
-    pub pid: i32,
-    /// The file, in the sandbox's view.
-    pub path: PathBuf,
-    /// The file's key; `None` where it could not be computed.
-    pub key: Option<FileKey>,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// What becomes of a mount that cannot be watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// Nothing is watched: the sandbox must not start.
-    Refuse,
-    /// Its programs get no identity: the sandbox runs already.
-    Skip,
-}
-
-/// Where identities are kept. Called from the workers while the exec waits.
-pub trait Identities: Send + Sync {
-    /// The hash of a key that was published before.
-    fn known(&self, key: &FileKey) -> Option<[u8; 32]>;
-    /// Publishes what was seen; when this returns, the kernel must know it.
-    fn seen(&self, seen: Seen);
-}
-
-/// Why the gate cannot serve.
+/// Why the gate cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum GateError {
-    /// The kernel has no exec permission events, or refuses them.
-    #[error(
-        "cannot {what}; the exec gate needs fanotify with permission events (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)"
-    )]
-    Fanotify {
-        /// The call.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The host's limit on fanotify groups is used up; it counts for root too.
-    #[error(
-        "all fanotify groups are used up, and each sandbox needs one; stop sandboxes, or raise the limit with `sysctl fs.fanotify.max_user_groups`"
-    )]
-    Groups {
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A mount of the sandbox could not be marked.
-    #[error("cannot watch execs on the sandbox's mount {}", path.display())]
-    Mark {
-        /// The mount point in the sandbox's view.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No thread or event queue could be had.
+pub enum StartError {
+    /// No thread or look at the host could be had.
     #[error("cannot {what}")]
     Resource {
         /// What was wanted.
         what: &'static str,
         /// Why.
         #[source]
-        source: io::Error,
+        source: std::io::Error,
     },
+    /// The pins cannot be read.
+    #[error(transparent)]
+    Pins(#[from] crate::pins::PinError),
+    /// The kernel has no exec permission events.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
 }
 
-struct Shared {
-    epoll: OwnedFd,
-    groups: Mutex<HashMap<u32, Arc<Group>>>,
-    identities: Arc<dyn Identities>,
-    running: AtomicU32,
-}
-
-/// The gate. While it lives its workers answer; when the process dies the kernel lets all execs go
-/// on, and their files have no identity.
-pub struct Gate {
-    shared: Arc<Shared>,
-}
-
-impl Gate {
-    /// Starts the workers, one for each of `keys`.
-    ///
-    /// # Errors
-    /// [`GateError`].
-    pub fn start(
-        identities: Arc<dyn Identities>,
-        keys: Vec<Box<dyn Keys>>,
-    ) -> Result<Self, GateError> {
-        // Tells at the start, not at the first sandbox, whether the kernel has what is needed.
-        drop(Group::new().map_err(no_group)?);
-        let epoll =
-            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| GateError::Resource {
-                what: "make an event queue",
-                source: errno.into(),
-            })?;
-        let shared = Arc::new(Shared {
-            epoll,
-            groups: Mutex::new(HashMap::new()),
-            identities,
-            running: AtomicU32::new(0),
+impl Shared {
+    pub(crate) fn start(
+        parts: Parts,
+        notices: SyncSender<FromGate>,
+    ) -> Result<Arc<Self>, StartError> {
+        let resource = |what| move |source| StartError::Resource { what, source };
+        let refuse = running_files_refuse_writers()
+            .map_err(resource("find out whether running files can be written"))?
+            && leases_last();
+        if !refuse {
+            tracing::warn!(
+                "this kernel lets running programs be written, or takes leases away within {LEASE_BREAK_S} s \
+                 (`sysctl fs.lease-break-time`); only files on read-only mounts get an identity"
+            );
+        }
+        let pins = Pins::open(parts.pins_file)?;
+        let (suspects, suspected) = sync_channel::<(Arc<Sandbox>, PathBuf)>(SUSPECTS);
+        let shared = Arc::new(Self {
+            started: Instant::now(),
+            watched: Watched::default(),
+            queue: Queue::new(room()),
+            scripts: Mutex::default(),
+            groups: Groups::new(GROUPS_MAX),
+            locates: Mutex::new(parts.locates.into_iter().map(Some).collect()),
+            unseen: AtomicU64::new(0),
+            book: Mutex::new(Book::new(parts.tables, parts.capacity, pins)),
+            leases: Leases::default(),
+            running_files_refuse_writers: refuse,
+            keys: Mutex::new(parts.keys),
+            notices,
+            notices_lost: AtomicU64::new(0),
+            suspects,
+            progress: (0..WORKERS).map(|_| Progress::default()).collect(),
+            workers_ended: AtomicU32::new(0),
+            readers_ended: AtomicU32::new(0),
+            capacity: parts.capacity,
         });
-        for (index, keys) in keys.into_iter().enumerate() {
-            let shared = Arc::clone(&shared);
+        for (index, keys) in parts.worker_keys.into_iter().enumerate() {
+            let worker = Arc::clone(&shared);
             thread::Builder::new()
                 .name(format!("gate-{index}"))
+                .stack_size(512 << 10)
+                .spawn(move || worker.run_worker(index, keys))
+                .map_err(resource("start a worker of the exec gate"))?;
+        }
+        let learner = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("gate-loaders".to_owned())
+            .spawn(move || {
+                for (sandbox, path) in suspected {
+                    learner.learn_loader(&sandbox, &path);
+                }
+            })
+            .map_err(resource("start a thread"))?;
+        // Tells at the start, not at the first sandbox, whether the kernel has what is needed.
+        drop(shared.seat()?);
+        Ok(shared)
+    }
+
+    fn run_worker(self: &Arc<Self>, index: usize, keys: Box<dyn Keys>) {
+        let _ending = Ending(&self.workers_ended);
+        if let Some(progress) = self.progress.get(index) {
+            work(self, progress, keys);
+        }
+    }
+
+    /// A place in a group for one more sandbox.
+    pub(crate) fn seat(self: &Arc<Self>) -> Result<Seat, WatchError> {
+        self.groups.seat(|number, reading| {
+            let mut locates = self.locates.lock().unwrap_or_else(PoisonError::into_inner);
+            let locate = locates.get_mut(number).and_then(Option::take);
+            let mut locate = locate.ok_or(std::io::ErrorKind::NotFound)?;
+            let (shared, reading) = (Arc::clone(self), Arc::clone(reading));
+            thread::Builder::new()
+                .name(format!("gate-events-{number}"))
                 .stack_size(256 << 10)
-                .spawn(move || work(&shared, keys))
-                .map_err(|source| GateError::Resource {
-                    what: "start a worker of the exec gate",
-                    source,
-                })?;
-        }
-        Ok(Self { shared })
-    }
-
-    /// Workers that are alive.
-    #[must_use]
-    pub fn running_workers(&self) -> u32 {
-        self.shared.running.load(Ordering::Relaxed)
-    }
-
-    /// Watches the execs on `mounts` (absolute, in the sandbox's view), found from `root`, the
-    /// sandbox's root directory. No exec may happen there before this returns.
-    ///
-    /// # Errors
-    /// [`GateError`]; then nothing is watched.
-    pub fn watch(
-        &self,
-        sandbox_id: u32,
-        root: BorrowedFd<'_>,
-        mounts: &[PathBuf],
-        missing: Missing,
-    ) -> Result<(), GateError> {
-        let group = Group::new().map_err(no_group)?;
-        for path in mounts {
-            let marked =
-                place_below(root, path).and_then(|place| group.mark_exec_of_mount(place.as_fd()));
-            match (marked, missing) {
-                (Ok(()), _) => {}
-                (Err(error), Missing::Skip) => {
-                    tracing::warn!(sandbox_id, path = %path.display(), %error, "programs on a mount get no identity");
-                }
-                (Err(source), Missing::Refuse) => {
-                    let path = path.clone();
-                    return Err(GateError::Mark { path, source });
-                }
-            }
-        }
-        let group = Arc::new(group);
-        self.groups().insert(sandbox_id, Arc::clone(&group));
-        let queued = epoll::add(
-            &self.shared.epoll,
-            group.as_fd(),
-            epoll::EventData::new_u64(u64::from(sandbox_id)),
-            epoll::EventFlags::IN | epoll::EventFlags::ONESHOT,
-        );
-        queued.map_err(|errno| {
-            self.groups().remove(&sandbox_id);
-            GateError::Resource {
-                what: "watch a fanotify group",
-                source: errno.into(),
-            }
+                .spawn(move || {
+                    let _ending = Ending(&shared.readers_ended);
+                    read_events(&shared, &reading, locate.as_mut());
+                })
+                .map(drop)
         })
     }
 
-    /// Stops watching a sandbox that has no process left.
-    pub fn unwatch(&self, sandbox_id: u32) {
-        self.groups().remove(&sandbox_id);
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn groups(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<Group>>> {
-        self.shared
-            .groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn scripts(&self) -> MutexGuard<'_, Scripts> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// EMFILE has a cause of its own, which the kernel's configuration does not mend.
-fn no_group(source: io::Error) -> GateError {
-    const EMFILE: i32 = 24;
-    if source.raw_os_error() == Some(EMFILE) {
-        return GateError::Groups { source };
+    pub(crate) fn book_lock(&self) -> &Mutex<Book> {
+        &self.book
     }
-    GateError::Fanotify {
-        what: "make a fanotify group",
-        source,
-    }
-}
 
-/// Opens `path` of the tree below `root` without leaving it: the sandbox may have moved folders and
-/// put links in their place.
-fn place_below(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let below = path.strip_prefix("/").unwrap_or(path);
-    let below = if below.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        below
-    };
-    Ok(openat2(
-        root,
-        below,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
-    )?)
-}
-
-/// One worker. A group is handed to one worker at a time, and after each batch goes to the end of
-/// the queue, so a storm in one sandbox delays the others by one batch.
-fn work(shared: &Shared, mut keys: Box<dyn Keys>) {
-    shared.running.fetch_add(1, Ordering::Relaxed);
-    let _running = OnDrop(&shared.running);
-    loop {
-        let mut ready = Vec::with_capacity(1);
-        match epoll::wait(&shared.epoll, spare_capacity(&mut ready), None) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => {
-                tracing::error!(%error, "the exec gate cannot wait for events; a worker ends");
-                return;
-            }
-        }
-        for event in ready {
-            let Ok(sandbox_id) = u32::try_from(event.data.u64()) else {
-                continue;
-            };
-            let group = shared
-                .groups
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&sandbox_id)
-                .cloned();
-            let Some(group) = group else { continue };
-            serve(shared, keys.as_mut(), sandbox_id, &group);
-            let again = epoll::modify(
-                &shared.epoll,
-                group.as_fd(),
-                epoll::EventData::new_u64(u64::from(sandbox_id)),
-                epoll::EventFlags::IN | epoll::EventFlags::ONESHOT,
-            );
-            if let Err(error) = again {
-                tracing::error!(sandbox_id, %error, "the exec gate lost a sandbox; its new programs get no identity");
-                shared
-                    .groups
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&sandbox_id);
+    /// Tells the daemon. Never waits for it: an exec waits for the caller.
+    pub(crate) fn notify(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            if self.notices.try_send(FromGate::Notice(notice)).is_err() {
+                self.notices_lost.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
-}
 
-struct OnDrop<'a>(&'a AtomicU32);
-
-impl Drop for OnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Answers one batch of a sandbox.
-fn serve(shared: &Shared, keys: &mut dyn Keys, sandbox_id: u32, group: &Group) {
-    let batch = match group.read() {
-        Ok(batch) => batch,
-        Err(error) => {
-            tracing::error!(sandbox_id, %error, "the exec gate cannot read events");
-            return;
-        }
-    };
-    if batch.overflowed {
-        tracing::error!(
-            sandbox_id,
-            "the queue of exec events overflowed; some programs have no identity"
-        );
-    }
-    for event in batch.events {
-        let (seen, event) = judge(shared, keys, sandbox_id, event);
-        shared.identities.seen(seen);
-        if let Err(error) = group.allow(event) {
-            tracing::debug!(sandbox_id, %error, "an exec was gone before its answer");
+    /// Has an interpreter looked at by somebody for whom no exec waits.
+    pub(crate) fn suspect_loader(&self, sandbox: &Arc<Sandbox>, path: &Path) {
+        let suspect = (Arc::clone(sandbox), path.to_path_buf());
+        if self.suspects.try_send(suspect).is_err() {
+            tracing::debug!(path = %path.display(), "too many interpreters to look at");
         }
     }
-}
 
-/// Finds out what a waiting exec is about to run.
-fn judge(
-    shared: &Shared,
-    keys: &mut dyn Keys,
-    sandbox_id: u32,
-    event: ExecEvent,
-) -> (Seen, ExecEvent) {
-    let ExecEvent { file, pid } = event;
-    let file = File::from(file);
-    let path = path_of(&file);
-    let key = keys.key(file.as_fd()).ok();
-    let outcome = match may_have_identity(&file) {
-        Err(reason) => Outcome::NoIdentity(reason),
-        Ok(()) => {
-            let known = |key: &FileKey| shared.identities.known(key);
-            match identify(
-                &file,
-                |file| keys.key(file.as_fd()),
-                known,
-                Instant::now() + DEADLINE,
-            ) {
-                Ok(identified) => Outcome::Identified(identified),
-                Err(reason) => Outcome::NoIdentity(reason),
-            }
+    /// How the gate is.
+    pub(crate) fn health(&self) -> Health {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (files, chains) = self.book().sizes();
+        let busy = |progress: &Progress| progress.busy_for(self.started);
+        let workers = self.progress.iter().map(busy).max().unwrap_or_default();
+        let stalled = workers.max(self.groups.busy_for(self.started)).as_millis();
+        let ended = self.workers_ended.load(Ordering::Relaxed);
+        Health {
+            workers: count(WORKERS).saturating_sub(ended),
+            ended: ended.saturating_add(self.readers_ended.load(Ordering::Relaxed)),
+            stalled_ms: u64::try_from(stalled).unwrap_or(u64::MAX),
+            files: count(files),
+            files_max: count(self.capacity.files),
+            chains: count(chains),
+            chains_max: count(self.capacity.chains),
+            notices_lost: self.notices_lost.load(Ordering::Relaxed),
         }
-    };
-    (
-        Seen {
-            sandbox_id,
-            pid,
-            path,
-            key,
-            outcome,
-        },
-        ExecEvent {
-            file: file.into(),
-            pid,
-        },
-    )
+    }
+
+    /// A reader of keys that other threads use too.
+    pub(crate) fn shared_keys(&self) -> SharedKeys<'_> {
+        SharedKeys(&self.keys)
+    }
+
+    /// Gives back leases that are over by the clock, forces pins to the disk, and tells what went on
+    /// unseen.
+    pub(crate) fn tick(&self) {
+        self.tell_unseen();
+        let broken = self.leases.expire(&self.book);
+        let broken = broken.into_iter().map(|tgid| Notice::LeaseBroken { tgid });
+        self.notify(broken.collect());
+        let unsynced = self.book().pins().take_unsynced();
+        if let Some(path) = unsynced
+            && let Err(error) = crate::pins::sync(&path)
+        {
+            tracing::error!(path = %path.display(), %error, "pins may not survive a power cut");
+        }
+    }
 }
 
-/// A file may carry an identity only if the sandbox cannot have a writer for it: a page dirtied
-/// through a shared mapping before hashing can change after it with no new change time.
-fn may_have_identity(file: &File) -> Result<(), Reason> {
-    let mount = fstatvfs(file).map_err(|_unreadable| Reason::Unreadable)?;
-    if !mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Err(Reason::WritableMount);
-    }
-    let stat = fstat(file).map_err(|_unreadable| Reason::Unreadable)?;
-    if stat.st_nlink == 0 {
-        return Err(Reason::Unlinked);
-    }
-    Ok(())
+/// Execs that may wait: each is a descriptor. Sandboxes have some each, and so has each lease; where
+/// none is left the kernel would deny execs.
+fn room() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 4).unwrap_or(usize::MAX)
 }
 
-/// The path in the sandbox's view: the kernel walks up to the root of the mount tree that the file
-/// was opened through.
-fn path_of(file: &File) -> PathBuf {
-    use std::os::{fd::AsRawFd as _, unix::ffi::OsStringExt as _};
+/// Whether a lease that somebody wants to break outlasts the exec that it is for.
+fn leases_last() -> bool {
+    let text = std::fs::read_to_string("/proc/sys/fs/lease-break-time").unwrap_or_default();
+    let seconds: Option<u32> = text.trim().parse().ok();
+    seconds.is_some_and(|seconds| seconds >= LEASE_BREAK_S)
+}
 
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match readlinkat(rustix::fs::CWD, link, Vec::new()) {
-        Ok(path) => PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())),
-        Err(_unreadable) => PathBuf::new(),
+/// One reader of keys for many threads, each call by itself.
+pub(crate) struct SharedKeys<'a>(&'a Mutex<Box<dyn Keys>>);
+
+impl Keys for SharedKeys<'_> {
+    fn key(&mut self, file: BorrowedFd<'_>) -> std::io::Result<FileKey> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.key(file)
     }
 }

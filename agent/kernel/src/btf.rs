@@ -94,7 +94,32 @@ fn offsets(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         inode_ctime_nsec,
         super_block_s_dev: btf.member("super_block", "s_dev")?,
         super_block_s_magic: btf.member("super_block", "s_magic")?,
+        super_block_s_user_ns: btf.member("super_block", "s_user_ns")?,
+        user_namespace_level: btf.member("user_namespace", "level")?,
+        task_mm: btf.member("task_struct", "mm")?,
+        mm_exe_file: btf.member("mm_struct", "exe_file")?,
+        binprm_interp: btf.member("linux_binprm", "interp")?,
+        file_f_path_mnt: btf.member("file", "f_path")? + btf.member("path", "mnt")?,
+        vfsmount_mnt_ns: mount_namespace(btf)?,
+        mnt_namespace_inum: btf.member("mnt_namespace", "ns")? + btf.member("ns_common", "inum")?,
+        task_thread_pid: btf.member("task_struct", "thread_pid")?,
+        pid_level: btf.member("pid", "level")?,
+        pid_numbers: btf.member("pid", "numbers")?,
+        task_self_exec_id: btf.member("task_struct", "self_exec_id")?,
     })
+}
+
+/// From the `struct vfsmount` that a file points to, which is a member of its `struct mount`, to that
+/// one's namespace.
+fn mount_namespace(btf: &Btf<'_>) -> Result<u32, BtfError> {
+    let namespace = btf.member("mount", "mnt_ns")?;
+    let missing = BtfError::NoMember {
+        of: "mount",
+        member: "mnt_ns` behind `mnt",
+    };
+    namespace
+        .checked_sub(btf.member("mount", "mnt")?)
+        .ok_or(missing)
 }
 
 /// The change time: two members from 6.11 on, a `timespec64` named `__i_ctime` from 6.6 on, and
@@ -255,6 +280,7 @@ mod tests {
         assert_ne!(found.inode_ctime_sec, found.inode_ctime_nsec);
         assert_ne!(found.task_group_leader, 0);
         assert_ne!(found.task_start_boottime, 0);
+        assert_ne!(found.vfsmount_mnt_ns, 0);
     }
 
     #[test]

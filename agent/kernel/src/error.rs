@@ -4,7 +4,8 @@ use std::{io, path::PathBuf};
 
 use crate::btf::BtfError;
 
-/// Why the programs could not be put in place. What was pinned before the failure is removed again.
+/// Why the programs could not be put in place. What [`crate::install`] pinned before the failure is
+/// removed again; what [`crate::replace`] has replaced stays, beside what it has not.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstallError {
@@ -58,6 +59,18 @@ pub enum InstallError {
         #[source]
         source: Box<aya::pin::PinError>,
     },
+    /// A program could not be put in the place of another.
+    #[error("cannot put program `{program}` in the place of the one before")]
+    Replace {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The pins could not be read or cleared.
+    #[error(transparent)]
+    Pins(#[from] OpenError),
     /// A map could not be written.
     #[error("cannot write map `{name}`")]
     Map {
@@ -102,6 +115,9 @@ pub enum OpenError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// The kernel's socket diagnostics could not be opened.
+    #[error("cannot open the kernel's socket diagnostics (CONFIG_INET_DIAG)")]
+    Flows(#[source] io::Error),
     /// A file or folder of the pins could not be read.
     #[error("cannot read {}", path.display())]
     File {

@@ -1,6 +1,6 @@
 //! The ring buffers of events.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{Map, MapData, RingBuf};
 
@@ -13,6 +13,8 @@ pub enum EventRing {
     Denied,
     /// Allowed attempts and execs; the reader looks by the clock.
     Granted,
+    /// Execs whose file was leased, for the exec gate; the kernel wakes it.
+    Executed,
 }
 
 /// Reads one ring buffer. A ring has one reader position, shared by all who open it, so a daemon
@@ -30,6 +32,7 @@ impl EventReader {
         let name = match ring {
             EventRing::Denied => "DENIED",
             EventRing::Granted => "GRANTED",
+            EventRing::Executed => "EXECUTED",
         };
         let ring = Map::from_map_data(pins.open_map(name)?)
             .and_then(RingBuf::try_from)
@@ -51,5 +54,11 @@ impl EventReader {
 impl AsRawFd for EventReader {
     fn as_raw_fd(&self) -> RawFd {
         self.ring.as_raw_fd()
+    }
+}
+
+impl AsFd for EventReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 }

@@ -5,11 +5,9 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use aya::{
-    maps::{Array, Map, MapData, MapError},
-    programs::{ProgramFd, ProgramInfo},
-};
-use clawd_common::record::FileKey;
+use aya::programs::{ProgramFd, ProgramInfo};
+use clawd_common::record::{FileKey, OpenFile};
+use clawd_sys::bpf::ArrayView;
 
 use crate::{error::OpenError, install::FILE_KEY_PROGRAM, pins::Pins};
 
@@ -26,15 +24,21 @@ pub enum FileKeyError {
     /// The program could not read the file.
     #[error("program `file_key` cannot read the file")]
     File(#[source] io::Error),
-    /// The answer could not be read.
-    #[error("cannot read map `FILE_KEY`")]
-    Map(#[source] Box<MapError>),
+    /// The reader's slot lies behind the end of map `FILE_KEY`.
+    #[error("map `FILE_KEY` has no slot {slot}")]
+    Slot {
+        /// The slot.
+        slot: u32,
+    },
 }
+
+/// Words of a slot.
+const SLOT_WORDS: usize = size_of::<OpenFile>() / size_of::<u64>();
 
 /// Computes keys; each has a slot of the answer map for itself.
 pub struct FileKeyReader {
     program: ProgramFd,
-    answers: Array<MapData, FileKey>,
+    answers: ArrayView,
     slot: u32,
 }
 
@@ -51,12 +55,15 @@ impl FileKeyReader {
                 path,
                 source: Box::new(source),
             })?;
-        let answers = Map::from_map_data(pins.open_map("FILE_KEY")?)
-            .and_then(Array::try_from)
-            .map_err(|source| OpenError::Map {
-                path: pins.map("FILE_KEY"),
-                source: Box::new(source),
-            })?;
+        let slots = usize::try_from(FILE_KEY_SLOTS).unwrap_or(usize::MAX);
+        let answers = ArrayView::new(
+            pins.open_map("FILE_KEY")?.fd().as_fd(),
+            slots * size_of::<OpenFile>(),
+        )
+        .map_err(|source| OpenError::Map {
+            path: pins.map("FILE_KEY"),
+            source: Box::new(aya::maps::MapError::IoError(source)),
+        })?;
         Ok(Self {
             program,
             answers,
@@ -66,11 +73,20 @@ impl FileKeyReader {
 
     /// The key of `file`, a descriptor of the calling process.
     ///
+    /// # Errors
+    /// [`FileKeyError`].
+    pub fn read(&mut self, file: BorrowedFd<'_>) -> Result<FileKey, FileKeyError> {
+        self.look(file).map(|opened| opened.key)
+    }
+
+    /// The key of `file`, a descriptor of the calling process, and the mount namespace that it was
+    /// opened in.
+    ///
     /// `&mut`, because the answer lies in this reader's slot until it is read.
     ///
     /// # Errors
     /// [`FileKeyError`].
-    pub fn read(&mut self, file: BorrowedFd<'_>) -> Result<FileKey, FileKeyError> {
+    pub fn look(&mut self, file: BorrowedFd<'_>) -> Result<OpenFile, FileKeyError> {
         let fd = u64::from(file.as_raw_fd().unsigned_abs());
         let status =
             clawd_sys::bpf::run_raw_tracepoint(self.program.as_fd(), &[fd, u64::from(self.slot)])
@@ -80,8 +96,32 @@ impl FileKeyReader {
                 status.saturating_neg(),
             )));
         }
-        self.answers
-            .get(&self.slot, 0)
-            .map_err(|source| FileKeyError::Map(Box::new(source)))
+        self.answer().ok_or(FileKeyError::Slot { slot: self.slot })
+    }
+
+    /// What the program has left in the slot; it ran in this thread, and has ended.
+    fn answer(&self) -> Option<OpenFile> {
+        let first = usize::try_from(self.slot).ok()?.checked_mul(SLOT_WORDS)?;
+        let word = |index: usize| self.answers.word(first + index);
+        let halves = |index: usize| -> Option<[u32; 2]> {
+            let [a, b, c, d, e, f, g, h] = word(index)?.to_ne_bytes();
+            Some([[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes))
+        };
+        let [ctime_nsec, dev] = halves(3)?;
+        let [generation, fs_magic] = halves(4)?;
+        let [mount_namespace, reserved] = halves(5)?;
+        Some(OpenFile {
+            key: FileKey {
+                ino: word(0)?,
+                size_bytes: word(1)?,
+                ctime_sec: word(2)?.cast_signed(),
+                ctime_nsec,
+                dev,
+                generation,
+                fs_magic,
+            },
+            mount_namespace,
+            reserved,
+        })
     }
 }

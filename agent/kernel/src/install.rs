@@ -10,8 +10,8 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::Array,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError,
-        RawTracePoint, links::FdLink,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock,
+        CgroupSockAddr, Program, ProgramError, RawTracePoint, links::FdLink,
     },
 };
 use clawd_common::{
@@ -24,6 +24,7 @@ use crate::{
     error::InstallError,
     object::{OBJECT, object_sha256},
     pins::{MAPS, META, Pins},
+    replace::HookTable,
 };
 
 /// How a program is loaded and attached.
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) enum Hook {
     SockCreate,
     SockAddr,
+    Egress,
+    Ingress,
     Tracepoint(&'static str),
 }
 
@@ -75,6 +78,14 @@ pub(crate) const PROGRAMS: &[AttachedProgram] = &[
         name: "sendmsg6",
         hook: Hook::SockAddr,
     },
+    AttachedProgram {
+        name: "egress",
+        hook: Hook::Egress,
+    },
+    AttachedProgram {
+        name: "ingress",
+        hook: Hook::Ingress,
+    },
 ];
 
 /// The program that is run on a descriptor and never attached.
@@ -104,7 +115,7 @@ pub struct Installed {
 /// # Errors
 /// [`InstallError`], naming the program.
 pub fn verify() -> Result<Vec<ProgramReport>, InstallError> {
-    let (mut ebpf, btf) = load(1)?;
+    let (mut ebpf, btf) = load(1, None)?;
     load_programs(&mut ebpf, &btf)
 }
 
@@ -136,7 +147,7 @@ pub fn install(pins: &Pins, to: Attachment<'_>) -> Result<Installed, InstallErro
 }
 
 fn try_install(pins: &Pins, to: Attachment<'_>) -> Result<Installed, InstallError> {
-    let (mut ebpf, btf) = load(to.sandbox_cgroup_level)?;
+    let (mut ebpf, btf) = load(to.sandbox_cgroup_level, None)?;
     let programs = load_programs(&mut ebpf, &btf)?;
     fs::create_dir_all(pins.dir()).map_err(|source| InstallError::File {
         what: "make",
@@ -153,45 +164,71 @@ fn try_install(pins: &Pins, to: Attachment<'_>) -> Result<Installed, InstallErro
             path,
             source: Box::new(source),
         })?;
+    let mut hooks = HookTable::open(pins)?;
     for AttachedProgram { name, hook } in PROGRAMS {
-        let link = attach(program(&mut ebpf, name)?, *hook, to.parent, name)?;
-        let path = pins.link(name);
-        // The pin holds the link from here on; the descriptor may close.
-        let _pinned = link.pin(&path).map_err(|source| InstallError::Pin {
-            path,
-            source: Box::new(source),
-        })?;
+        let program = program(&mut ebpf, name)?;
+        hooks.note(program, name)?;
+        pin_link(attach(program, *hook, to.parent, name)?, pins.link(name))?;
     }
-    write_meta(&mut ebpf, to)?;
+    write_meta(&mut ebpf, to, object_sha256())?;
     pin_map(&ebpf, pins, META)?;
     Ok(Installed { programs })
 }
 
-/// Creates the maps and relocates the programs.
-fn load(sandbox_cgroup_level: u32) -> Result<(Ebpf, Btf), InstallError> {
+/// Whether processors of this architecture see loads in the order of the program.
+const ORDERED_MEMORY: u32 = cfg!(target_arch = "x86_64") as u32;
+
+/// Pins a link, which the pin holds from here on; the descriptor may close.
+pub(crate) fn pin_link(link: FdLink, path: PathBuf) -> Result<(), InstallError> {
+    let _pinned = link.pin(&path).map_err(|source| InstallError::Pin {
+        path,
+        source: Box::new(source),
+    })?;
+    Ok(())
+}
+
+/// Creates the maps, but for those that are pinned in `reused`, and relocates the programs. A new map
+/// is pinned there at once.
+pub(crate) fn load(
+    sandbox_cgroup_level: u32,
+    reused: Option<&Pins>,
+) -> Result<(Ebpf, Btf), InstallError> {
     let path = Path::new(KERNEL_BTF);
     let offsets: Offsets = read_offsets(path).map_err(|source| InstallError::Btf {
         path: path.to_path_buf(),
         source,
     })?;
     let btf = Btf::from_sys_fs().map_err(InstallError::AyaBtf)?;
-    let ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if let Some(pins) = reused {
+        for name in MAPS.iter().chain(&[META]) {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    let ebpf = loader
         .btf(Some(&btf))
         .override_global("OFFSETS", &offsets, true)
         .override_global("SANDBOX_CGROUP_LEVEL", &sandbox_cgroup_level, true)
+        .override_global("ORDERED_MEMORY", &ORDERED_MEMORY, true)
         .load(OBJECT)
         .map_err(|source| InstallError::Load(Box::new(source)))?;
     Ok((ebpf, btf))
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, InstallError> {
+pub(crate) fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut Program, InstallError> {
     ebpf.program_mut(name).ok_or(InstallError::Missing {
         what: "program",
         name,
     })
 }
 
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<ProgramReport>, InstallError> {
+pub(crate) fn load_programs(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+) -> Result<Vec<ProgramReport>, InstallError> {
     let mut reports = Vec::new();
     for AttachedProgram { name, hook } in PROGRAMS {
         let program = program(ebpf, name)?;
@@ -201,6 +238,9 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<ProgramReport>, Insta
             }
             Hook::SockAddr => {
                 <&mut CgroupSockAddr>::try_from(&mut *program).and_then(CgroupSockAddr::load)
+            }
+            Hook::Egress | Hook::Ingress => {
+                <&mut CgroupSkb>::try_from(&mut *program).and_then(CgroupSkb::load)
             }
             Hook::Tracepoint(tracepoint) => <&mut BtfTracePoint>::try_from(&mut *program)
                 .and_then(|program| program.load(tracepoint, btf)),
@@ -216,7 +256,7 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<ProgramReport>, Insta
     Ok(reports)
 }
 
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> InstallError {
+pub(crate) fn refused(program: &'static str) -> impl Fn(ProgramError) -> InstallError {
     move |source| InstallError::Program {
         program,
         source: Box::new(source),
@@ -232,7 +272,7 @@ fn report(program: &Program, name: &'static str) -> Result<ProgramReport, Instal
 }
 
 /// Attaches a loaded program and takes its link.
-fn attach(
+pub(crate) fn attach(
     program: &mut Program,
     hook: Hook,
     parent: BorrowedFd<'_>,
@@ -263,6 +303,21 @@ fn attach(
                 .try_into()
                 .map_err(unlinked)
         }
+        Hook::Egress | Hook::Ingress => {
+            let program = <&mut CgroupSkb>::try_from(program).map_err(refused(name))?;
+            let direction = match hook {
+                Hook::Egress => CgroupSkbAttachType::Egress,
+                _ => CgroupSkbAttachType::Ingress,
+            };
+            let id = program
+                .attach(parent, direction, mode)
+                .map_err(refused(name))?;
+            program
+                .take_link(id)
+                .map_err(refused(name))?
+                .try_into()
+                .map_err(unlinked)
+        }
         Hook::Tracepoint(_) => {
             let program = <&mut BtfTracePoint>::try_from(program).map_err(refused(name))?;
             let id = program.attach().map_err(refused(name))?;
@@ -282,12 +337,17 @@ fn pin_map(ebpf: &Ebpf, pins: &Pins, name: &'static str) -> Result<(), InstallEr
     })
 }
 
-fn write_meta(ebpf: &mut Ebpf, to: Attachment<'_>) -> Result<(), InstallError> {
+/// Writes `META`; an object of zeros says that programs are being replaced.
+pub(crate) fn write_meta(
+    ebpf: &mut Ebpf,
+    to: Attachment<'_>,
+    object_sha256: [u8; 32],
+) -> Result<(), InstallError> {
     let meta = Meta {
         parent_cgroup_id: to.parent_cgroup_id,
         abi_version: ABI_VERSION,
         sandbox_cgroup_level: to.sandbox_cgroup_level,
-        object_sha256: object_sha256(),
+        object_sha256,
     };
     let map = ebpf.map_mut(META).ok_or(InstallError::Missing {
         what: "map",

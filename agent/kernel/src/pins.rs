@@ -1,25 +1,62 @@
 //! Where the pins lie, and whether they are ours.
 
 use std::{
+    collections::HashSet,
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use aya::{
     maps::{Array, Map, MapData, MapError},
-    programs::{links::PinnedLink, loaded_programs},
+    programs::{ProgramInfo, links::PinnedLink, loaded_programs},
 };
-use clawd_common::{ABI_VERSION, record::Meta};
+use clawd_common::{
+    ABI_VERSION,
+    record::{HookValue, Meta, PROGRAM_NAME_BYTES},
+};
 
-use crate::{error::OpenError, install::PROGRAMS, object::object_sha256};
+use crate::{
+    error::OpenError,
+    install::{FILE_KEY_PROGRAM, PROGRAMS},
+    object::object_sha256,
+    tables::open_hash,
+};
 
 /// Names of the maps, as in the object.
 pub(crate) const MAPS: &[&str] = &[
-    "SANDBOX", "PROCESS", "IDENTITY", "ADDRESS", "RULE", "MASK", "COUNTERS", "DENIED", "GRANTED",
-    "FILE_KEY", "SOCKET",
+    "SANDBOX", "PROCESS", "ADOPTED", "IDENTITY", "LEASED", "EPOCH", "CHAIN", "ADDRESS", "PORT",
+    "RULE", "MASK", "COUNTERS", "DENIED", "GRANTED", "EXECUTED", "FILE", "LINEAGE", "SEEN",
+    "UNSEEN", "ENDED", "CHANGED", "FILE_KEY", "SOCKET", "UDP_PEER", "IN_FORCE", HOOK,
 ];
+/// The map of what was put at each hook.
+pub(crate) const HOOK: &str = "HOOK";
 /// The map that is pinned last and removed first.
 pub(crate) const META: &str = "META";
+
+/// How the name of a pin begins that is about to take another's place.
+const NEXT: &str = "next_";
+
+/// Key of map [`HOOK`].
+pub(crate) type HookKey = [u8; PROGRAM_NAME_BYTES];
+
+/// The key of a program's entry in [`HOOK`].
+pub(crate) fn hook_key(name: &str) -> HookKey {
+    let mut key = [0; PROGRAM_NAME_BYTES];
+    for (to, from) in key.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    key
+}
+
+/// A loaded program's entry in [`HOOK`].
+pub(crate) fn hook_value(program_id: u32, tag: u64) -> HookValue {
+    HookValue {
+        tag,
+        program_id,
+        reserved: 0,
+    }
+}
 
 /// The folder of pins of one daemon.
 #[derive(Clone, Debug)]
@@ -37,7 +74,10 @@ pub enum PinState {
     Unfinished,
     /// Pins of this very build.
     Ours,
-    /// Pins of another build, with the ABI version that they carry.
+    /// Pins of another build with the same [`ABI_VERSION`], or such whose programs were being
+    /// replaced: see [`crate::replace`].
+    Replaceable,
+    /// Pins of another ABI version, which is not this build's.
     Other {
         /// [`clawd_common::ABI_VERSION`] of the daemon that made them; 0 where it cannot be told.
         abi_version: u32,
@@ -51,6 +91,8 @@ pub struct HookStatus {
     pub name: &'static str,
     /// Id of the program behind the pinned link; `None` where the link is missing.
     pub program_id: Option<u32>,
+    /// Whether that is the program that a daemon put there, by number and tag.
+    pub is_known: bool,
     /// Instructions that the verifier processed, where the kernel tells.
     pub instructions: Option<u32>,
 }
@@ -76,6 +118,29 @@ impl Pins {
 
     pub(crate) fn link(&self, name: &str) -> PathBuf {
         self.dir.join(format!("link_{name}"))
+    }
+
+    /// Where a pin is made that takes the place of the one called `path` by a rename: names with dots
+    /// are not allowed in bpffs.
+    pub(crate) fn next(path: &Path) -> PathBuf {
+        let mut name = OsString::from(NEXT);
+        name.push(path.file_name().unwrap_or_default());
+        path.with_file_name(name)
+    }
+
+    /// Removes the pins of what this build does not have, and what a replacement that did not finish
+    /// has left beside them.
+    pub(crate) fn remove_unknown(&self) -> Result<(), OpenError> {
+        let known: HashSet<PathBuf> = (MAPS.iter().chain(&[META]).map(|name| self.map(name)))
+            .chain(PROGRAMS.iter().map(|program| self.link(program.name)))
+            .chain([self.program(FILE_KEY_PROGRAM)])
+            .collect();
+        for path in self.entries()? {
+            if !known.contains(&path) {
+                fs::remove_file(&path).map_err(|source| OpenError::File { path, source })?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn program(&self, name: &str) -> PathBuf {
@@ -110,15 +175,15 @@ impl Pins {
             }
             other => other?,
         };
-        Ok(
-            if meta.abi_version == ABI_VERSION && meta.object_sha256 == object_sha256() {
-                PinState::Ours
-            } else {
-                PinState::Other {
-                    abi_version: meta.abi_version,
-                }
-            },
-        )
+        if meta.abi_version != ABI_VERSION {
+            let abi_version = meta.abi_version;
+            return Ok(PinState::Other { abi_version });
+        }
+        Ok(if meta.object_sha256 == object_sha256() {
+            PinState::Ours
+        } else {
+            PinState::Replaceable
+        })
     }
 
     /// What the daemon that made the pins wrote about them.
@@ -176,6 +241,8 @@ impl Pins {
     #[must_use]
     pub fn hooks(&self) -> Vec<HookStatus> {
         let programs: Vec<_> = loaded_programs().filter_map(Result::ok).collect();
+        let known = open_hash::<HookKey, HookValue>(self, HOOK).ok();
+        let known = |name| known.as_ref()?.get(&hook_key(name), 0).ok();
         PROGRAMS
             .iter()
             .map(|program| {
@@ -183,16 +250,15 @@ impl Pins {
                 let info =
                     link.and_then(|link| aya::programs::links::FdLink::from(link).info().ok());
                 let program_id = info.map(|info| info.program_id());
-                let instructions = program_id.and_then(|id| {
-                    programs
-                        .iter()
-                        .find(|loaded| loaded.id() == id)
-                        .and_then(|loaded| loaded.verified_instruction_count())
-                });
+                let loaded =
+                    program_id.and_then(|id| programs.iter().find(|loaded| loaded.id() == id));
                 HookStatus {
                     name: program.name,
                     program_id,
-                    instructions,
+                    is_known: loaded.is_some_and(|loaded| {
+                        known(program.name) == Some(hook_value(loaded.id(), loaded.tag()))
+                    }),
+                    instructions: loaded.and_then(ProgramInfo::verified_instruction_count),
                 }
             })
             .collect()

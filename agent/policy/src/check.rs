@@ -1,24 +1,34 @@
 //! From a policy as written to a checked one: judges every value.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     check::{
-        network::groups,
-        value::{one_of, path},
+        environment::{env, env_allow},
+        network::{groups, ingress},
+        resources::resources,
+        syscalls::exceptions,
+        value::{boolean, one_of, path},
     },
     error::PolicyErrorKind,
     escape::{is_unfit, quoted},
     fields::{At, Field},
     file::{FilesystemFile, PolicyFile, ProcessFile},
-    limits::{MAX_ACCOUNT_NAME_BYTES, MAX_ENV, MAX_ENV_ENTRY_BYTES, MAX_PATHS},
+    limits::{MAX_ACCOUNT_NAME_BYTES, MAX_PATHS, MAX_SUPPLEMENTARY_GROUPS},
     model::{Compatibility, Filesystem, NetworkMode, Policy, Process, SeccompProfile},
-    node::{Key, Scalar, ScalarKind},
+    node::Scalar,
     problem::{Position, Problems},
 };
 
+mod binary;
 mod endpoint;
+mod environment;
 mod network;
+mod resources;
+mod syscalls;
 mod value;
 
 /// Judges a file. What it returns is a policy only if no error was reported.
@@ -44,12 +54,12 @@ pub(crate) fn check(file: PolicyFile, problems: &mut Problems) -> Policy {
         ];
         one_of(&value, "a compatibility", WORDS, &[], problems)
     });
+    let filesystem = file
+        .filesystem
+        .given()
+        .map(|section| filesystem(section.value, problems))
+        .unwrap_or_default();
     Policy {
-        filesystem: file
-            .filesystem
-            .given()
-            .map(|section| filesystem(section.value, problems))
-            .unwrap_or_default(),
         process: file
             .process
             .given()
@@ -58,11 +68,14 @@ pub(crate) fn check(file: PolicyFile, problems: &mut Problems) -> Policy {
         network,
         landlock: compatibility.unwrap_or_default(),
         env: env(file.env, problems),
+        env_allow: env_allow(file.env_allow, problems),
+        ingress: ingress(file.ingress, network, problems),
         rules: file
             .groups
             .given()
-            .map(|entries| groups(entries, problems))
+            .map(|entries| groups(entries, &filesystem, problems))
             .unwrap_or_default(),
+        filesystem,
     }
 }
 
@@ -75,17 +88,19 @@ fn network_mode(mode: At<Scalar>, problems: &mut Problems) -> NetworkMode {
 // === filesystem_policy ===
 
 fn filesystem(file: FilesystemFile, problems: &mut Problems) -> Filesystem {
-    let include_workdir = match file.include_workdir.given() {
-        None => false,
-        Some(At { at, value }) => match value.kind {
-            ScalarKind::Bool(value) => value,
-            _ => {
-                let message = format!("`include_workdir` cannot be {}", quoted(&value.text));
-                problems.value(at, message, "write true or false, without quotes");
-                false
-            }
-        },
-    };
+    let include_workdir = boolean(file.include_workdir, "include_workdir", problems);
+    let rootfs = file.rootfs.given().and_then(|given| {
+        let root = path(&given, problems)?;
+        if root.as_os_str() != "/" {
+            return Some(root);
+        }
+        problems.value(
+            given.at,
+            "`rootfs` cannot be `/`".to_owned(),
+            "remove it: the lists mean the host's files then",
+        );
+        None
+    });
     let mut lists = Lists {
         seen: BTreeMap::new(),
         problems,
@@ -95,6 +110,9 @@ fn filesystem(file: FilesystemFile, problems: &mut Problems) -> Filesystem {
         read_only: lists.take("read_only", file.read_only),
         read_execute: lists.take("read_execute", file.read_execute),
         read_write: lists.take("read_write", file.read_write),
+        read_write_execute: lists.take("read_write_execute", file.read_write_execute),
+        deny: lists.take("deny", file.deny),
+        rootfs,
     }
 }
 
@@ -130,11 +148,30 @@ impl Lists<'_> {
 
     fn entry(&mut self, list: &'static str, entry: &At<Scalar>) -> Option<PathBuf> {
         let checked = path(entry, self.problems)?;
-        if list == "read_write" && checked.as_os_str() == "/" {
+        let help = match list {
+            "read_write" | "read_write_execute" => "list the directories that have to be writable",
+            _ => "remove it: what is not listed is not there",
+        };
+        let may_be_root = matches!(list, "read_only" | "read_execute");
+        if !may_be_root && checked.as_os_str() == "/" {
+            self.problems
+                .value(entry.at, format!("`/` cannot be in `{list}`"), help);
+            return None;
+        }
+        if list == "deny" && is_of_processes(&checked) {
             self.problems.value(
                 entry.at,
-                "`/` cannot be in `read_write`".to_owned(),
-                "list the directories that have to be writable",
+                format!("{} cannot be denied", quoted(&entry.value.text)),
+                "a sandbox sees its own processes alone, and programs do not run without `/proc`",
+            );
+            return None;
+        }
+        if list == "deny" && entry.value.text.contains(['*', '?']) {
+            // Taken literally it would deny nothing that anybody means.
+            self.problems.value(
+                entry.at,
+                format!("{} looks like a pattern", quoted(&entry.value.text)),
+                "there are none in `deny`: name each file, or the directory that holds them",
             );
             return None;
         }
@@ -162,14 +199,31 @@ impl Lists<'_> {
     }
 }
 
+/// Whether a path is `/proc` itself or leads to a process: clawd looks there while a sandbox starts,
+/// and processes come and go.
+fn is_of_processes(path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix("/proc") else {
+        return false;
+    };
+    let first = below.components().next();
+    first.is_none_or(|first| {
+        let name = first.as_os_str().as_encoded_bytes();
+        matches!(name, b"self" | b"thread-self") || name.iter().all(u8::is_ascii_digit)
+    })
+}
+
 // === process ===
 
 fn process(file: ProcessFile, problems: &mut Problems) -> Process {
     const WORDS: &[(&str, SeccompProfile)] = &[
         ("strict", SeccompProfile::Strict),
         ("default", SeccompProfile::Default),
+        ("jit", SeccompProfile::Jit),
     ];
-    const LATER: &[&str] = &["jit", "gpu"];
+    // What a GPU needs is device nodes in the view, which no policy can list yet: a profile alone
+    // would promise nothing.
+    const LATER: &[&str] = &["gpu"];
+    let limits = resources(&file, problems);
     let mut account = |field: Field<Scalar>, key| {
         field
             .given()
@@ -177,15 +231,44 @@ fn process(file: ProcessFile, problems: &mut Problems) -> Process {
     };
     let run_as_user = account(file.run_as_user, "run_as_user");
     let run_as_group = account(file.run_as_group, "run_as_group");
+    let supplementary_groups = supplementary_groups(file.supplementary_groups, problems);
     let seccomp = file
         .seccomp
         .given()
-        .map(|word| one_of(&word, "a seccomp profile", WORDS, LATER, problems));
+        .map(|word| one_of(&word, "a seccomp profile", WORDS, LATER, problems))
+        .unwrap_or_default();
+    let (seccomp_allow, seccomp_deny) =
+        exceptions(file.seccomp_allow, file.seccomp_deny, seccomp, problems);
     Process {
         run_as_user,
         run_as_group,
-        seccomp: seccomp.unwrap_or_default(),
+        supplementary_groups,
+        seccomp,
+        seccomp_allow,
+        seccomp_deny,
+        limits,
     }
+}
+
+fn supplementary_groups(field: Field<Vec<At<Scalar>>>, problems: &mut Problems) -> Vec<String> {
+    let Some(At { at, value }) = field.given() else {
+        return Vec::new();
+    };
+    if value.len() > MAX_SUPPLEMENTARY_GROUPS {
+        let message = format!(
+            "`supplementary_groups` has {} entries, the limit is {MAX_SUPPLEMENTARY_GROUPS}",
+            value.len()
+        );
+        problems.error(
+            at,
+            PolicyErrorKind::Limit,
+            message,
+            "list the groups whose files it needs",
+        );
+        return Vec::new();
+    }
+    let group = |group: &At<Scalar>| account(group, "supplementary_groups", problems);
+    value.iter().filter_map(group).collect()
 }
 
 /// A user or group, by name or by number.
@@ -225,56 +308,6 @@ fn is_account_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-}
-
-// === env ===
-
-fn env(entries: Vec<(Key, At<Scalar>)>, problems: &mut Problems) -> BTreeMap<String, String> {
-    if let Some((key, _)) = entries.get(MAX_ENV) {
-        problems.error(
-            key.at,
-            PolicyErrorKind::Limit,
-            format!(
-                "`env` has {} entries, the limit is {MAX_ENV}",
-                entries.len()
-            ),
-            "remove some",
-        );
-        return BTreeMap::new();
-    }
-    let mut env = BTreeMap::new();
-    for (key, At { at, value }) in entries {
-        let mut rest = key.text.chars();
-        let starts = rest
-            .next()
-            .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-        if !starts || !rest.all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            problems.value(
-                key.at,
-                format!("{} is not a variable's name", quoted(&key.text)),
-                "a name has letters, digits and `_`, and starts with no digit",
-            );
-        } else if value.text.contains('\0') {
-            problems.value(
-                at,
-                format!("the value of `{}` holds a NUL character", key.text),
-                "remove it: the value would end there",
-            );
-        } else if key.text.len() + 1 + value.text.len() > MAX_ENV_ENTRY_BYTES {
-            problems.error(
-                at,
-                PolicyErrorKind::Limit,
-                format!(
-                    "{} is longer than {MAX_ENV_ENTRY_BYTES} bytes",
-                    quoted(&key.text)
-                ),
-                "no program can be started with it: pass the value in a file",
-            );
-        } else {
-            env.insert(key.text, value.text);
-        }
-    }
-    env
 }
 
 /// Whether a text for people is short and shows as it is.

@@ -1,218 +1,101 @@
 //! From a checked policy to the contents of the maps that decide about destinations.
 //!
-//! The kernel's trie answers with the longest prefix alone, so what shorter prefixes allow is
-//! pushed down: each prefix of the policy carries the union of its own endpoints and of all those
-//! around it. Prefixes for which that union is the same share one address class.
+//! The kernel's tries answer with the longest prefix alone. So what shorter prefixes of addresses say
+//! is pushed down: each prefix of the policy carries the union of its own endpoints and of all those
+//! around it. Prefixes for which that union is the same share one address class. Ports are cut where
+//! the policy tells one from the next; what it never tells apart is one port class. For each pair of
+//! classes of which the policy says anything, the rule has what all of it comes to.
 
-use std::collections::{BTreeMap, HashMap};
+mod addresses;
+mod fault;
+mod services;
 
-use clawd_common::decide::{AddressKey, GRANT_BITS, GrantMask, RuleKey};
+use clawd_common::decide::{AddressKey, GRANT_BITS, GrantMask, PortKey, RuleKey, RuleValue};
 
-use crate::{
-    limits::{MAX_ADDRESS_CLASSES, MAX_RULES},
-    model::{Endpoint, Policy},
-    prefix::Prefix,
-};
+pub use self::fault::{AtFault, CompileError};
+use self::{addresses::Classes, services::Services};
+use crate::model::{Policy, RuleAction};
 
-/// The contents of the maps `ADDRESS` and `RULE` for one policy.
+/// The contents of the maps `ADDRESS`, `PORT` and `RULE` for one policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapImage {
     /// In every key.
     pub policy_id: u32,
     /// Map `ADDRESS`: bits of the address's prefix (without [`AddressKey::FIXED_BITS`]), key, and
-    /// address class, from 1.
+    /// address class, from 1. Ascending by address, then by bits.
     pub addresses: Vec<(u32, AddressKey, u32)>,
+    /// Map `PORT`: bits of the port's prefix (without [`PortKey::FIXED_BITS`]), key, and port class, from
+    /// 1. No prefix is in another; ascending by protocol, then by port.
+    pub ports: Vec<(u32, PortKey, u32)>,
     /// Map `RULE`, ascending by key.
-    pub rules: Vec<(RuleKey, GrantMask)>,
+    pub rules: Vec<(RuleKey, RuleValue)>,
 }
-
-/// Why a policy does not fit into the maps. Nothing was made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// The id 0 stands for no policy.
-    #[error("policy id 0 is not an id; ids start at 1")]
-    PolicyId,
-    /// Too many `binaries` entries.
-    #[error(
-        "the policy has {found} `binaries` entries, the limit is {GRANT_BITS}; \
-         merge entries that list the same binaries"
-    )]
-    Binaries {
-        /// How many it has.
-        found: usize,
-    },
-    /// Too many address classes.
-    #[error(
-        "the policy needs more than {MAX_ADDRESS_CLASSES} address classes; \
-         give more addresses the same ports and binaries, or list wider prefixes"
-    )]
-    AddressClasses,
-    /// Too many rules.
-    #[error(
-        "the policy needs more than {MAX_RULES} rules (address class, protocol, port); \
-         list fewer ports, or wider prefixes"
-    )]
-    Rules,
-}
-
-/// Protocol and port.
-type Service = (u16, u16);
-/// The words of a [`GrantMask`]: they have the order and hash that it lacks.
-type Words = [u64; GrantMask::ZERO.words.len()];
-/// What a class allows.
-type Allowed = BTreeMap<Service, Words>;
 
 /// Lowers a policy to the contents of the maps. `policy_id` goes into every key, from 1.
 ///
 /// The rules depend on the policy alone: the same policy gives the same bytes.
 ///
 /// # Errors
-/// [`CompileError`] where the policy is larger than the maps allow for.
+/// [`CompileError`] where the policy is larger than the maps allow for; nothing was made of it.
 pub fn compile(policy: &Policy, policy_id: u32) -> Result<MapImage, CompileError> {
     if policy_id == 0 {
         return Err(CompileError::PolicyId);
     }
-    let mut classes = Classes::default();
-    let mut addresses = Vec::new();
-    // The prefixes around the present one, widest first, with their classes.
-    let mut around: Vec<(Prefix, u32)> = Vec::new();
-    for (prefix, endpoints) in by_prefix(policy)? {
-        while around
-            .last()
-            .is_some_and(|(outer, _)| !outer.contains(&prefix))
-        {
-            around.pop();
-        }
-        let parent = around.last().map_or(Classes::NOTHING, |(_, class)| *class);
-        let class = classes.extend(parent, &endpoints)?;
-        around.push((prefix, class));
-        if class != Classes::NOTHING {
-            let addr = prefix.addr();
-            addresses.push((prefix.bits(), AddressKey { policy_id, addr }, class));
-        }
-    }
+    let sources = sources(policy)?;
+    let (addresses, classes) = Classes::of(policy, &sources)?;
+    let services = Services::of(&classes, policy)?;
     Ok(MapImage {
         policy_id,
-        addresses,
-        rules: classes.into_rules(policy_id),
+        addresses: addresses
+            .into_iter()
+            .map(|(prefix, class)| {
+                let addr = prefix.addr();
+                (prefix.bits(), AddressKey { policy_id, addr }, class)
+            })
+            .collect(),
+        ports: services.prefixes(policy_id, policy)?,
+        rules: services.rules(policy_id, (&classes, &sources), policy)?,
     })
 }
 
-/// The endpoints of each distinct prefix, each with its group's grants; wider prefixes first.
-type ByPrefix<'a> = BTreeMap<Prefix, Vec<(&'a Endpoint, GrantMask)>>;
+/// What the entries of `network_policies` do with what they list, by position; last, what `ingress`
+/// does: the entry alone allows, whoever listens is not asked for.
+pub(crate) type Sources = Vec<RuleValue>;
 
-fn by_prefix(policy: &Policy) -> Result<ByPrefix<'_>, CompileError> {
-    let mut by_prefix = ByPrefix::new();
+fn sources(policy: &Policy) -> Result<Sources, CompileError> {
+    let mut sources = Sources::new();
     let mut next_bit = 0;
-    for group in &policy.rules {
-        let mut grants = GrantMask::ZERO;
+    for (at, group) in policy.rules.iter().enumerate() {
+        let mut entries = GrantMask::ZERO;
         for _ in &group.binaries {
-            grants.insert(next_bit);
+            entries.insert(next_bit);
             next_bit += 1;
         }
-        for endpoint in &group.endpoints {
-            let endpoints = by_prefix.entry(endpoint.prefix).or_default();
-            endpoints.push((endpoint, grants));
+        let mut source = RuleValue::LISTED;
+        match group.action {
+            RuleAction::Allow => source.allow = entries,
+            RuleAction::Deny => source.deny = entries,
         }
+        if group.denies_everybody() {
+            source.deny_all = u32::try_from(GRANT_BITS + at)
+                .ok()
+                .ok_or(CompileError::Groups {
+                    found: policy.rules.len(),
+                })?;
+        }
+        sources.push(source);
     }
     if next_bit > GRANT_BITS {
         return Err(CompileError::Binaries { found: next_bit });
     }
-    Ok(by_prefix)
+    sources.push(RuleValue::LISTED);
+    Ok(sources)
 }
 
-// === Classes ===
-
-/// The distinct sets of what addresses allow, numbered from 1.
-#[derive(Default)]
-struct Classes {
-    /// By class number less 1.
-    allowed: Vec<Allowed>,
-    by_allowed: HashMap<Allowed, u32>,
-    /// What a class becomes by an addition, so that it is computed once for a thousand siblings.
-    extended: HashMap<(u32, Allowed), u32>,
-    rule_count: usize,
-}
-
-impl Classes {
-    /// The class of addresses that are not listed.
-    const NOTHING: u32 = 0;
-
-    /// The class that allows what `parent` and `endpoints` allow.
-    fn extend(
-        &mut self,
-        parent: u32,
-        endpoints: &[(&Endpoint, GrantMask)],
-    ) -> Result<u32, CompileError> {
-        let nothing = Allowed::new();
-        let base = self.get(parent).unwrap_or(&nothing);
-        // Only what changes, as it becomes: equal changes of one parent have equal results.
-        let mut changes = Allowed::new();
-        for (endpoint, grants) in endpoints {
-            let protocol = endpoint.protocol.number();
-            for port in &endpoint.ports {
-                let service = (protocol, *port);
-                let before = changes.get(&service).or_else(|| base.get(&service));
-                let mut mask = before.map_or(GrantMask::ZERO, |words| GrantMask { words: *words });
-                mask.union(grants);
-                // A service without grants is an entry too: the denial then names the binary.
-                if before != Some(&mask.words) {
-                    changes.insert(service, mask.words);
-                }
-            }
-        }
-        if changes.is_empty() {
-            return Ok(parent);
-        }
-        let extension = (parent, changes);
-        if let Some(class) = self.extended.get(&extension) {
-            return Ok(*class);
-        }
-        let mut allowed = base.clone();
-        allowed.extend(&extension.1);
-        let class = self.intern(allowed)?;
-        self.extended.insert(extension, class);
-        Ok(class)
-    }
-
-    fn get(&self, class: u32) -> Option<&Allowed> {
-        let index = usize::try_from(class.checked_sub(1)?).ok()?;
-        self.allowed.get(index)
-    }
-
-    fn intern(&mut self, allowed: Allowed) -> Result<u32, CompileError> {
-        if let Some(class) = self.by_allowed.get(&allowed) {
-            return Ok(*class);
-        }
-        self.rule_count += allowed.len();
-        if self.rule_count > MAX_RULES {
-            return Err(CompileError::Rules);
-        }
-        if self.allowed.len() >= MAX_ADDRESS_CLASSES {
-            return Err(CompileError::AddressClasses);
-        }
-        self.allowed.push(allowed.clone());
-        let class = u32::try_from(self.allowed.len())
-            .ok()
-            .ok_or(CompileError::AddressClasses)?;
-        self.by_allowed.insert(allowed, class);
-        Ok(class)
-    }
-
-    fn into_rules(self, policy_id: u32) -> Vec<(RuleKey, GrantMask)> {
-        let mut rules = Vec::with_capacity(self.rule_count);
-        for (address_class, allowed) in (1..).zip(self.allowed) {
-            rules.extend(allowed.into_iter().map(|((protocol, port), words)| {
-                let key = RuleKey {
-                    policy_id,
-                    address_class,
-                    port,
-                    protocol,
-                };
-                (key, GrantMask { words })
-            }));
-        }
-        rules.sort_by_key(|(key, _)| *key);
-        rules
-    }
+/// Adds what `more` says of the same destinations.
+fn merge(into: &mut RuleValue, more: &RuleValue) {
+    into.allow.union(&more.allow);
+    into.deny.union(&more.deny);
+    // `NO_GRANT` is the greatest number; of several groups the first is named.
+    into.deny_all = into.deny_all.min(more.deny_all);
 }

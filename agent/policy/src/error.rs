@@ -6,6 +6,7 @@ use crate::{
     escape::{escaped, push_escaped},
     limits::MAX_ERRORS,
     problem::{Position, Problem},
+    secret,
 };
 
 /// What kind of mistake a [`PolicyError`] is.
@@ -178,7 +179,7 @@ fn write_rest(f: &mut fmt::Formatter<'_>, excerpt: &Excerpt, help: Option<&str>)
 
 // === impl Excerpt ===
 
-/// The source line of a mistake, escaped and cut around it.
+/// The source line of a mistake, escaped and cut around it; not of one that may hold a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Excerpt {
     /// Empty where there is nothing to show.
@@ -200,16 +201,13 @@ impl Excerpt {
         else {
             return nothing;
         };
-        // YAML ends lines at LF, CR LF and CR.
-        let mut lines = text
-            .split('\n')
-            .flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
+        let mut lines = secret::lines(text);
         let (Ok(line_index), Ok(char_index)) =
             (usize::try_from(line_index), usize::try_from(char_index))
         else {
             return nothing;
         };
-        let Some(source) = lines.nth(line_index) else {
+        let Some((source, false)) = lines.nth(line_index) else {
             return nothing;
         };
         let from = char_index.saturating_sub(EXCERPT_CHARS);

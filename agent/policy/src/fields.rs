@@ -126,16 +126,9 @@ impl Fields {
         name: &str,
         problems: &mut Problems,
     ) -> Field<Vec<(Key, Node)>> {
-        let Some(node) = self.take(name) else {
-            return Field::Absent;
-        };
-        let at = node.at;
-        match node.value {
-            Value::Map(value) => Field::Given(At { at, value }),
-            other => {
-                wrong_shape(at, &format!("`{name}`"), "a mapping", &other, problems);
-                Field::Bad
-            }
+        match self.take(name) {
+            None => Field::Absent,
+            Some(node) => entries_of(node, name, problems),
         }
     }
 
@@ -198,6 +191,22 @@ pub(crate) fn read_with<T>(
     let value = read(&mut fields, problems);
     fields.finish(problems);
     Some(At { at, value })
+}
+
+/// Reads a node that must be a mapping with keys of its own choice.
+pub(crate) fn entries_of(
+    node: Node,
+    name: &str,
+    problems: &mut Problems,
+) -> Field<Vec<(Key, Node)>> {
+    let at = node.at;
+    match node.value {
+        Value::Map(value) => Field::Given(At { at, value }),
+        other => {
+            wrong_shape(at, &format!("`{name}`"), "a mapping", &other, problems);
+            Field::Bad
+        }
+    }
 }
 
 /// Reads a node that must be a scalar with a value.

@@ -3,7 +3,7 @@
 use crate::{
     error::PolicyErrorKind,
     escape::quoted,
-    fields::{At, Field, Fields, Keys, read_with, scalar},
+    fields::{At, Field, Fields, Keys, entries_of, read_with, scalar},
     node::{Key, Node, Scalar, ScalarKind, Value},
     problem::Problems,
 };
@@ -16,6 +16,8 @@ pub(crate) struct PolicyFile {
     pub(crate) process: Field<ProcessFile>,
     pub(crate) network_mode: Field<Scalar>,
     pub(crate) env: Vec<(Key, At<Scalar>)>,
+    pub(crate) env_allow: Field<Vec<At<Scalar>>>,
+    pub(crate) ingress: Field<Vec<At<EndpointFile>>>,
     pub(crate) groups: Field<Vec<(Key, GroupFile)>>,
 }
 
@@ -26,6 +28,9 @@ pub(crate) struct FilesystemFile {
     pub(crate) read_only: Field<Vec<At<Scalar>>>,
     pub(crate) read_execute: Field<Vec<At<Scalar>>>,
     pub(crate) read_write: Field<Vec<At<Scalar>>>,
+    pub(crate) read_write_execute: Field<Vec<At<Scalar>>>,
+    pub(crate) deny: Field<Vec<At<Scalar>>>,
+    pub(crate) rootfs: Field<Scalar>,
 }
 
 /// `process`.
@@ -33,13 +38,22 @@ pub(crate) struct FilesystemFile {
 pub(crate) struct ProcessFile {
     pub(crate) run_as_user: Field<Scalar>,
     pub(crate) run_as_group: Field<Scalar>,
+    pub(crate) supplementary_groups: Field<Vec<At<Scalar>>>,
     pub(crate) seccomp: Field<Scalar>,
+    pub(crate) seccomp_allow: Field<Vec<At<Scalar>>>,
+    pub(crate) seccomp_deny: Field<Vec<At<Scalar>>>,
+    pub(crate) pids_max: Field<Scalar>,
+    pub(crate) memory_max: Field<Scalar>,
+    pub(crate) cpu_max: Field<Scalar>,
+    pub(crate) nofile_max: Field<Scalar>,
+    pub(crate) fsize_max: Field<Scalar>,
 }
 
 /// An entry of `network_policies`.
 #[derive(Debug)]
 pub(crate) struct GroupFile {
     pub(crate) name: Field<Scalar>,
+    pub(crate) action: Field<Scalar>,
     pub(crate) endpoints: Field<Vec<At<EndpointFile>>>,
     pub(crate) binaries: Field<Vec<At<BinaryFile>>>,
 }
@@ -59,6 +73,7 @@ pub(crate) struct EndpointFile {
 pub(crate) struct BinaryFile {
     pub(crate) path: Field<Scalar>,
     pub(crate) sha256: Field<Scalar>,
+    pub(crate) descendants: Field<Scalar>,
 }
 
 const POLICY: Keys = Keys {
@@ -70,14 +85,24 @@ const POLICY: Keys = Keys {
         "process",
         "network",
         "env",
+        "env_allow",
+        "ingress",
         "network_policies",
     ],
-    not_enforced: &["ingress", "rootfs"],
+    not_enforced: &["rootfs"],
 };
 const FILESYSTEM: Keys = Keys {
     of: "`filesystem_policy`",
-    known: &["include_workdir", "read_only", "read_execute", "read_write"],
-    not_enforced: &["read_write_execute", "deny", "rootfs"],
+    known: &[
+        "include_workdir",
+        "read_only",
+        "read_execute",
+        "read_write",
+        "read_write_execute",
+        "deny",
+        "rootfs",
+    ],
+    not_enforced: &[],
 };
 const LANDLOCK: Keys = Keys {
     of: "`landlock`",
@@ -86,18 +111,30 @@ const LANDLOCK: Keys = Keys {
 };
 const PROCESS: Keys = Keys {
     of: "`process`",
-    known: &["run_as_user", "run_as_group", "seccomp"],
-    not_enforced: &["pids_max", "memory_max", "cpu_max"],
+    known: &[
+        "run_as_user",
+        "run_as_group",
+        "supplementary_groups",
+        "seccomp",
+        "seccomp_allow",
+        "seccomp_deny",
+        "pids_max",
+        "memory_max",
+        "cpu_max",
+        "nofile_max",
+        "fsize_max",
+    ],
+    not_enforced: &[],
 };
 const NETWORK: Keys = Keys {
     of: "`network`",
     known: &["mode"],
-    not_enforced: &["ingress"],
+    not_enforced: &[],
 };
 const GROUP: Keys = Keys {
     of: "a network policy",
-    known: &["name", "endpoints", "binaries"],
-    not_enforced: &["ingress"],
+    known: &["name", "action", "endpoints", "binaries"],
+    not_enforced: &[],
 };
 const ENDPOINT: Keys = Keys {
     of: "an endpoint",
@@ -112,10 +149,15 @@ const ENDPOINT: Keys = Keys {
         "allow_encoded_slash",
     ],
 };
+const INGRESS: Keys = Keys {
+    of: "an entry of `ingress`",
+    known: &["host", "cidr", "port", "ports", "protocol"],
+    not_enforced: &[],
+};
 const BINARY: Keys = Keys {
     of: "a binary",
-    known: &["path", "sha256"],
-    not_enforced: &["script", "descendants"],
+    known: &["path", "sha256", "descendants"],
+    not_enforced: &["script"],
 };
 
 // === impl PolicyFile ===
@@ -156,6 +198,8 @@ impl PolicyFile {
             process: fields.section("process", &PROCESS, problems, process),
             network_mode: inner(&mut fields, "network", &NETWORK, problems),
             env: env(&mut fields, problems),
+            env_allow: fields.scalars("env_allow", problems),
+            ingress: items(&mut fields, "ingress", &INGRESS, problems, endpoint),
             groups: groups(&mut fields, problems),
         };
         fields.finish(problems);
@@ -193,6 +237,9 @@ fn filesystem(fields: &mut Fields, problems: &mut Problems) -> FilesystemFile {
         read_only: fields.scalars("read_only", problems),
         read_execute: fields.scalars("read_execute", problems),
         read_write: fields.scalars("read_write", problems),
+        read_write_execute: fields.scalars("read_write_execute", problems),
+        deny: fields.scalars("deny", problems),
+        rootfs: fields.scalar("rootfs", problems),
     }
 }
 
@@ -200,7 +247,15 @@ fn process(fields: &mut Fields, problems: &mut Problems) -> ProcessFile {
     ProcessFile {
         run_as_user: fields.scalar("run_as_user", problems),
         run_as_group: fields.scalar("run_as_group", problems),
+        supplementary_groups: fields.scalars("supplementary_groups", problems),
         seccomp: fields.scalar("seccomp", problems),
+        seccomp_allow: fields.scalars("seccomp_allow", problems),
+        seccomp_deny: fields.scalars("seccomp_deny", problems),
+        pids_max: fields.scalar("pids_max", problems),
+        memory_max: fields.scalar("memory_max", problems),
+        cpu_max: fields.scalar("cpu_max", problems),
+        nofile_max: fields.scalar("nofile_max", problems),
+        fsize_max: fields.scalar("fsize_max", problems),
     }
 }
 
@@ -224,7 +279,24 @@ fn inner(
 }
 
 fn env(fields: &mut Fields, problems: &mut Problems) -> Vec<(Key, At<Scalar>)> {
-    let Some(entries) = fields.entries("env", problems).given() else {
+    let entries = match fields.take("env") {
+        None => return Vec::new(),
+        // It may be a secret in the wrong place, and is not shown.
+        Some(Node {
+            at,
+            value: Value::Scalar(scalar),
+        }) if scalar.kind != ScalarKind::Null => {
+            let help = "write a mapping of names to values: `env: { NAME: value }`";
+            problems.value(
+                at,
+                "`env` must be a mapping, not a single value".to_owned(),
+                help,
+            );
+            return Vec::new();
+        }
+        Some(node) => node,
+    };
+    let Some(entries) = entries_of(entries, "env", problems).given() else {
         return Vec::new();
     };
     entries
@@ -258,6 +330,7 @@ fn groups(fields: &mut Fields, problems: &mut Problems) -> Field<Vec<(Key, Group
 fn group(fields: &mut Fields, problems: &mut Problems) -> GroupFile {
     GroupFile {
         name: fields.scalar("name", problems),
+        action: fields.scalar("action", problems),
         endpoints: items(fields, "endpoints", &ENDPOINT, problems, endpoint),
         binaries: items(fields, "binaries", &BINARY, problems, binary),
     }
@@ -297,5 +370,6 @@ fn binary(fields: &mut Fields, problems: &mut Problems) -> BinaryFile {
     BinaryFile {
         path: fields.scalar("path", problems),
         sha256: fields.scalar("sha256", problems),
+        descendants: fields.scalar("descendants", problems),
     }
 }

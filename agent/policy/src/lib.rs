@@ -7,14 +7,21 @@
 //! Nothing here does I/O or reads a clock: text in, values out.
 #![forbid(unsafe_code)]
 
+// Tests that other crates include call this one by its name.
+#[cfg(test)]
+extern crate self as clawd_policy;
+
+pub use crate::grants::{FileAccess, FileGrant, IMPLICIT, file_grants};
 pub use crate::{
-    compile::{CompileError, MapImage, compile},
+    compile::{AtFault, CompileError, MapImage, compile},
     error::{PolicyError, PolicyErrorKind, PolicyErrors, Warning},
     model::{
-        BinaryMatcher, Compatibility, Endpoint, Filesystem, GrantEntry, NetworkMode, Policy,
-        Process, Protocol, RuleGroup, SeccompProfile,
+        Binary, BinaryMatcher, Compatibility, Endpoint, Filesystem, GrantEntry, NetworkMode,
+        Policy, Process, Protocol, ResourceLimits, RuleAction, RuleGroup, SeccompProfile,
     },
     parse::{Parsed, parse},
+    pattern::{NamePattern, PathPattern, PatternError, Segment},
+    ports::{PortRange, PortSet},
     prefix::{Prefix, PrefixError},
     tables::ImageTables,
 };
@@ -25,12 +32,16 @@ mod error;
 mod escape;
 mod fields;
 mod file;
+mod grants;
 pub mod limits;
 mod model;
 mod node;
 mod parse;
+mod pattern;
+mod ports;
 mod prefix;
 mod problem;
+mod secret;
 mod suggest;
 mod tables;
 

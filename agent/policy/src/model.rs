@@ -1,11 +1,17 @@
 //! A checked policy: every value is valid, every default filled in, nothing compiled yet.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
-use clawd_common::decide::{PROTOCOL_TCP, PROTOCOL_UDP};
+use clawd_common::decide::{GRANT_BITS, PROTOCOL_TCP, PROTOCOL_UDP};
 use serde::{Deserialize, Serialize};
 
-use crate::prefix::Prefix;
+#[cfg(doc)]
+use crate::limits;
+use crate::{pattern::PathPattern, ports::PortSet, prefix::Prefix};
 
 /// A checked policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +26,11 @@ pub struct Policy {
     pub landlock: Compatibility,
     /// Environment variables by name; neither names nor values hold a NUL.
     pub env: BTreeMap<String, String>,
+    /// Names of variables that a request may set although they change which code programs run.
+    pub env_allow: BTreeSet<String>,
+    /// Who may reach which ports of the sandbox: each endpoint's addresses are the other side's, its
+    /// ports the sandbox's own.
+    pub ingress: Vec<Endpoint>,
     /// The entries of `network_policies`, sorted by name.
     pub rules: Vec<RuleGroup>,
 }
@@ -36,6 +47,12 @@ pub struct Filesystem {
     pub read_execute: Vec<PathBuf>,
     /// May be read and written, not executed.
     pub read_write: Vec<PathBuf>,
+    /// May be read, written and executed: the only trees where what is written can run.
+    pub read_write_execute: Vec<PathBuf>,
+    /// The directory of the host below which the lists are looked up; `None` for the host's root.
+    pub rootfs: Option<PathBuf>,
+    /// Are not there for the sandbox, whatever else is listed, granted implicitly, or the workspace.
+    pub deny: Vec<PathBuf>,
 }
 
 /// As whom a sandbox runs.
@@ -46,19 +63,46 @@ pub struct Process {
     pub run_as_user: Option<String>,
     /// Group name or decimal id, likewise.
     pub run_as_group: Option<String>,
+    /// Further groups that it has the rights of, by name or decimal id, never `root` or 0.
+    pub supplementary_groups: Vec<String>,
     /// Which system calls are allowed.
     pub seccomp: SeccompProfile,
+    /// Names of system calls that the profile refuses and this policy does not.
+    pub seccomp_allow: Vec<String>,
+    /// Names of system calls that this policy refuses besides.
+    pub seccomp_deny: Vec<String>,
+    /// What it may use up.
+    pub limits: ResourceLimits,
+}
+
+/// How much a sandbox may use up. `None`: the policy says nothing, and the daemon's default holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceLimits {
+    /// Processes and threads of the whole sandbox, within [`limits::PIDS_MAX`].
+    pub pids_max: Option<u32>,
+    /// Bytes of memory and swap of the whole sandbox, within [`limits::MEMORY_MAX_BYTES`].
+    pub memory_max_bytes: Option<u64>,
+    /// CPU time of the whole sandbox in hundredths of one CPU, within [`limits::CPU_MAX_PERCENT`].
+    pub cpu_max_percent: Option<u32>,
+    /// Descriptors that each process may have open, within [`limits::NOFILE_MAX`].
+    pub nofile_max: Option<u32>,
+    /// Bytes of the largest file that a process may write, within [`limits::FSIZE_MAX_BYTES`].
+    pub fsize_max_bytes: Option<u64>,
 }
 
 /// A set of allowed system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeccompProfile {
-    /// Less than usual programs need.
+    /// Less than usual programs need: no MPTCP, no memory that is written and then executed, no files
+    /// without a name.
     Strict,
     /// What usual programs need.
     #[default]
     Default,
+    /// As the default, with a promise that code can be made at run time.
+    Jit,
 }
 
 /// How a sandbox is connected.
@@ -83,17 +127,31 @@ pub enum Compatibility {
     BestEffort,
 }
 
-/// One entry of `network_policies`: any of its binaries may reach any of its endpoints.
+/// One entry of `network_policies`: any of its binaries may, or may not, reach any of its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleGroup {
     /// The entry's key.
     pub name: String,
+    /// The line of the file that the entry begins at, from 1; 0 of one that is in no file.
+    pub line: u32,
     /// Its `name`, for people.
     pub title: Option<String>,
+    /// Whether it allows or denies.
+    pub action: RuleAction,
     /// Where to.
     pub endpoints: Vec<Endpoint>,
-    /// Who; nobody if empty.
-    pub binaries: Vec<BinaryMatcher>,
+    /// Who; if empty, nobody where it allows, and everybody where it denies.
+    pub binaries: Vec<Binary>,
+}
+
+/// What an entry of `network_policies` does with what it lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RuleAction {
+    /// Allows it.
+    #[default]
+    Allow,
+    /// Denies it, whatever else allows it.
+    Deny,
 }
 
 /// A set of destinations.
@@ -103,8 +161,8 @@ pub struct Endpoint {
     pub prefix: Prefix,
     /// The protocol.
     pub protocol: Protocol,
-    /// The ports, ascending, each once, none 0.
-    pub ports: Vec<u16>,
+    /// The ports.
+    pub ports: PortSet,
 }
 
 /// A transport protocol.
@@ -117,11 +175,22 @@ pub enum Protocol {
     Udp,
 }
 
+/// A `binaries` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binary {
+    /// Which executables.
+    pub matcher: BinaryMatcher,
+    /// Whether a process is meant, too, if an ancestor of it runs or ran such an executable.
+    pub descendants: bool,
+}
+
 /// Which executables a `binaries` entry means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BinaryMatcher {
     /// The content of the file at this absolute, normal path.
     Path(PathBuf),
+    /// The content of any file whose path matches.
+    Pattern(PathPattern),
     /// The content with this SHA-256, wherever it is.
     Sha256([u8; 32]),
 }
@@ -136,8 +205,12 @@ pub struct GrantEntry {
     pub group: String,
     /// Position in [`RuleGroup::binaries`], from 0.
     pub index_in_group: usize,
-    /// Which executables.
+    /// [`Binary::matcher`].
     pub matcher: BinaryMatcher,
+    /// [`Binary::descendants`].
+    pub descendants: bool,
+    /// Whether the group denies: what cannot be told of a program then counts against it.
+    pub denies: bool,
 }
 
 // === impl Policy ===
@@ -148,14 +221,43 @@ impl Policy {
     pub fn grants(&self) -> Vec<GrantEntry> {
         let entries = |group: &RuleGroup| {
             let name = group.name.clone();
-            let matchers = group.binaries.clone().into_iter().enumerate();
-            matchers.map(move |(index_in_group, matcher)| GrantEntry {
+            let denies = group.action == RuleAction::Deny;
+            let binaries = group.binaries.clone().into_iter().enumerate();
+            binaries.map(move |(index_in_group, binary)| GrantEntry {
                 group: name.clone(),
                 index_in_group,
-                matcher,
+                matcher: binary.matcher,
+                descendants: binary.descendants,
+                denies,
             })
         };
         self.rules.iter().flat_map(entries).collect()
+    }
+
+    /// The names of what decides, by [`clawd_common::verdict::Verdict::grant_index`]: every `binaries`
+    /// entry as in [`Policy::grants`], and every group that denies everybody.
+    #[must_use]
+    pub fn rule_names(&self) -> BTreeMap<u32, String> {
+        let entries = self.grants().into_iter().enumerate();
+        let entries = entries.map(|(bit, entry)| (bit, entry.to_string()));
+        let groups = self.rules.iter().enumerate();
+        let groups = groups
+            .filter(|(_, group)| group.denies_everybody())
+            .map(|(at, group)| (GRANT_BITS + at, format!("network_policies.{}", group.name)));
+        entries
+            .chain(groups)
+            .filter_map(|(index, name)| Some((u32::try_from(index).ok()?, name)))
+            .collect()
+    }
+}
+
+// === impl RuleGroup ===
+
+impl RuleGroup {
+    /// Whether it denies whatever program asks.
+    #[must_use]
+    pub fn denies_everybody(&self) -> bool {
+        self.action == RuleAction::Deny && self.binaries.is_empty()
     }
 }
 

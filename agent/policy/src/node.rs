@@ -16,6 +16,7 @@ use crate::{
     escape::{escaped, quoted},
     limits::{MAX_ALIAS_EVENTS, MAX_ALIASES, MAX_DEPTH, MAX_NODES, MAX_TEXT_BYTES},
     problem::{Position, Problem},
+    secret::without_values,
 };
 
 /// One YAML node.
@@ -74,7 +75,7 @@ pub(crate) fn read(text: &str) -> Result<Node, Problem> {
     }
     serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options())
         .map(|raw| node(raw, text))
-        .map_err(|error| syntax_problem(&error))
+        .map_err(|error| syntax_problem(&error, text))
 }
 
 fn options() -> Options {
@@ -103,7 +104,7 @@ fn options() -> Options {
     }
 }
 
-fn syntax_problem(error: &serde_saphyr::Error) -> Problem {
+fn syntax_problem(error: &serde_saphyr::Error, text: &str) -> Problem {
     use serde_saphyr::Error;
     let (kind, message, help) = match error.without_snippet() {
         Error::DuplicateMappingKey { key, .. } => (
@@ -130,12 +131,12 @@ fn syntax_problem(error: &serde_saphyr::Error) -> Problem {
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. } => (
             PolicyErrorKind::Limit,
-            format!("the file is too complex: {}", text_of(error)),
+            format!("the file is too complex: {}", text_of(error, text)),
             "a policy nests 5 levels deep; write it with fewer nodes and aliases",
         ),
         _ => (
             PolicyErrorKind::Syntax,
-            format!("not valid YAML: {}", text_of(error)),
+            format!("not valid YAML: {}", text_of(error, text)),
             "see the indentation, quotes and brackets at and just before this place",
         ),
     };
@@ -148,8 +149,9 @@ fn syntax_problem(error: &serde_saphyr::Error) -> Problem {
 }
 
 /// The library's own words: without its rendering of the place, since ours follows.
-fn text_of(error: &serde_saphyr::Error) -> String {
-    escaped(&UserMessageFormatter.format_message(error))
+fn text_of(error: &serde_saphyr::Error, text: &str) -> String {
+    let message = UserMessageFormatter.format_message(error).into_owned();
+    escaped(&without_values(message, text))
 }
 
 fn position(location: Location) -> Position {

@@ -36,7 +36,8 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, PolicyErrors> {
     match policy {
         Some(policy) if problems.errors.is_empty() => {
             let mut warnings = problems.warnings;
-            warnings.sort_by_key(|warning| warning.at);
+            warnings.sort_by(|a, b| (a.at, &a.message).cmp(&(b.at, &b.message)));
+            warnings.dedup(); // one odd value, used twice through an alias
             let warnings = warnings
                 .into_iter()
                 .map(|warning| Warning::new(file_name, text, warning))

@@ -38,6 +38,24 @@ pub enum PrefixError {
 // === impl Prefix ===
 
 impl Prefix {
+    /// All addresses, of either family.
+    pub const ALL: [Self; 2] = [
+        Self {
+            addr: Addr {
+                family: FAMILY_V4,
+                octets: [0; 16],
+            },
+            bits: 0,
+        },
+        Self {
+            addr: Addr {
+                family: FAMILY_V6,
+                octets: [0; 16],
+            },
+            bits: 0,
+        },
+    ];
+
     /// The first `bits` bits of `ip`, taken literally: a prefix is no destination, so `0.0.0.0/8`
     /// must not turn into loopback as the address `0.0.0.0` does.
     ///

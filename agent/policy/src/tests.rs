@@ -6,6 +6,7 @@ mod decisions;
 mod errors;
 mod meaning;
 mod robust;
+mod sizes;
 
 #[test]
 fn shipped_policies_parse_and_compile_without_warnings() {
@@ -25,4 +26,34 @@ fn shipped_policies_parse_and_compile_without_warnings() {
         assert!(!image.rules.is_empty(), "{name} allows nothing");
     }
     assert!(files > 0, "no policy in {dir}");
+}
+
+/// What somebody gets who takes the comment sign from an entry of the example.
+#[test]
+fn examples_in_comments_parse_and_compile_without_warnings() {
+    let text = include_str!("../../../policies/example.yaml");
+    let mut taken = 0;
+    let uncommented: String = text
+        .lines()
+        .map(|line| {
+            let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+            let keys = ["- {", "read_", "supplementary_groups:", "env_allow:"];
+            let is_entry = |rest: &&str| keys.iter().any(|key| rest.starts_with(key));
+            match rest.strip_prefix("# ").filter(is_entry) {
+                Some(entry) => {
+                    taken += 1;
+                    format!("{indent}{entry}\n")
+                }
+                None => format!("{line}\n"),
+            }
+        })
+        .collect();
+    assert_eq!(taken, 6);
+    let parsed = parse("example.yaml", &uncommented).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(parsed.warnings, []);
+    assert_eq!(parsed.policy.filesystem.read_write_execute.len(), 1);
+    let grants = parsed.policy.grants();
+    assert_eq!(grants.len(), 4);
+    assert!(grants.iter().any(|entry| entry.descendants));
+    assert!(compile(&parsed.policy, 1).is_ok());
 }

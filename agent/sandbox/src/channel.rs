@@ -1,7 +1,7 @@
 //! Messages between daemon and init: a length of four bytes, least significant first, and JSON.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
     time::{Duration, Instant},
@@ -9,24 +9,45 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use clawd_sys::passing::recv_with_sender;
+
 use crate::{
     error::Failed,
-    spec::{Layers, SpawnSpec},
+    spec::{EnterSpec, Layers, SpawnSpec},
 };
 
 /// Longest message: arguments and environment of a command are at most 2 MiB on Linux by default.
 const MESSAGE_BYTES_MAX: u32 = 8 << 20;
 
+/// Most descriptors that come to a keeper: three streams and the status pipe.
+pub(crate) const DESCRIPTORS_MAX: usize = 4;
+
 /// Daemon to init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToInit {
     /// First message: what to build.
-    Spec(Box<SpawnSpec>),
+    Spec {
+        /// The sandbox.
+        spec: Box<SpawnSpec>,
+        /// The session keyring of clawd, which must not be the sandbox's; `None` where there are no keys.
+        keyring: Option<i32>,
+    },
     /// Second message: the view is marked, go on.
     Go,
 }
 
-/// Init to daemon.
+/// Daemon to the keeper of a further command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToKeeper {
+    /// First message, after the descriptors: what to execute.
+    Enter(Box<EnterSpec>),
+    /// Second message, to the command: its process is the one that was meant, go on.
+    Go,
+    /// From the exec on: this signal is for the command.
+    Signal(i32),
+}
+
+/// Init, or the keeper of a further command, to daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromInit {
     /// The view stands; nothing of the command has run.
@@ -36,6 +57,8 @@ pub(crate) enum FromInit {
     },
     /// All layers are in force; the exec is next.
     InForce(Layers),
+    /// A further command was executed; an init says so by closing the channel.
+    Executed,
     /// It ends here.
     Failed(Failed),
 }
@@ -47,7 +70,7 @@ pub enum ChannelError {
     #[error("the other side is gone")]
     Closed,
     /// Too slow.
-    #[error("nothing came within {} s", crate::spec::DEADLINE.as_secs())]
+    #[error("nothing came in time")]
     Deadline,
     /// Longer than any message may be.
     #[error("a message of {0} bytes is too long (limit {MESSAGE_BYTES_MAX})")]
@@ -66,13 +89,7 @@ pub(crate) fn send<T: Serialize>(
     message: &T,
     deadline: Instant,
 ) -> Result<(), ChannelError> {
-    let body = serde_json::to_vec(message).map_err(|e| ChannelError::Malformed(e.to_string()))?;
-    let length = u32::try_from(body.len())
-        .ok()
-        .filter(|length| *length <= MESSAGE_BYTES_MAX)
-        .ok_or(ChannelError::TooLong(body.len()))?;
-    let mut bytes = length.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&body);
+    let bytes = encode(message)?;
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
         stream
@@ -86,13 +103,33 @@ pub(crate) fn send<T: Serialize>(
     Ok(())
 }
 
+/// One message as it travels.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ChannelError> {
+    let body = serde_json::to_vec(message).map_err(|e| ChannelError::Malformed(e.to_string()))?;
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|length| *length <= MESSAGE_BYTES_MAX)
+        .ok_or(ChannelError::TooLong(body.len()))?;
+    let mut bytes = length.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
 /// Receives one message.
 pub(crate) fn receive<T: DeserializeOwned>(
     stream: &UnixStream,
     deadline: Instant,
 ) -> Result<T, ChannelError> {
+    receive_from(stream, deadline).map(|(message, _sender)| message)
+}
+
+/// Receives one message with the process that sent it, where the kernel was asked to tell.
+pub(crate) fn receive_from<T: DeserializeOwned>(
+    stream: &UnixStream,
+    deadline: Instant,
+) -> Result<(T, Option<u32>), ChannelError> {
     let mut head = [0; 4];
-    fill(stream, &mut head, deadline)?;
+    let sender = fill(stream, &mut head, deadline)?;
     let length = u32::from_le_bytes(head);
     let size = usize::try_from(length).unwrap_or(usize::MAX);
     if length > MESSAGE_BYTES_MAX {
@@ -100,22 +137,32 @@ pub(crate) fn receive<T: DeserializeOwned>(
     }
     let mut body = vec![0; size];
     fill(stream, &mut body, deadline)?;
-    serde_json::from_slice(&body).map_err(|e| ChannelError::Malformed(e.to_string()))
+    let message =
+        serde_json::from_slice(&body).map_err(|e| ChannelError::Malformed(e.to_string()))?;
+    Ok((message, sender))
 }
 
-fn fill(mut stream: &UnixStream, bytes: &mut [u8], deadline: Instant) -> Result<(), ChannelError> {
-    let mut done = 0;
+/// Returns who sent the last of the bytes.
+fn fill(
+    stream: &UnixStream,
+    bytes: &mut [u8],
+    deadline: Instant,
+) -> Result<Option<u32>, ChannelError> {
+    let (mut done, mut sender) = (0, None);
     while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
         stream
             .set_read_timeout(Some(time_left(deadline)?))
             .map_err(ChannelError::Io)?;
-        match stream.read(rest) {
-            Ok(0) => return Err(ChannelError::Closed),
-            Ok(count) => done += count,
+        match recv_with_sender(stream, rest) {
+            Ok((0, _)) => return Err(ChannelError::Closed),
+            Ok((count, from)) => {
+                done += count;
+                sender = from;
+            }
             Err(error) => retry_or_fail(error)?,
         }
     }
-    Ok(())
+    Ok(sender)
 }
 
 /// What is left; the socket takes no time-out of zero.

@@ -25,10 +25,41 @@ pub enum Layer {
     Landlock,
     /// seccomp filters.
     Seccomp,
+    /// The command's terminal.
+    Terminal,
     /// The working directory.
     WorkingDirectory,
     /// The command itself.
     Exec,
+}
+
+impl Layer {
+    /// What to do where a step of it fails, if that can be said of all of them.
+    const fn remedy(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Namespaces => {
+                "clawd needs namespaces and cgroup v2 (CONFIG_NAMESPACES, CONFIG_CGROUPS) and all of root's capabilities"
+            }
+            Self::MountView => {
+                "what is listed and the usual nodes of /dev must be there, and clawd needs CAP_SYS_ADMIN"
+            }
+            Self::Process => "clawd must be allowed to raise its limits (CAP_SYS_RESOURCE)",
+            Self::Privileges => {
+                "clawd must run as root with CAP_SETUID, CAP_SETGID and CAP_SETPCAP"
+            }
+            Self::Landlock => {
+                "boot with `lsm=landlock,...`, or accept less with `landlock: {compatibility: best_effort}`"
+            }
+            Self::Seccomp => "the kernel needs CONFIG_SECCOMP_FILTER",
+            Self::Terminal => {
+                "a terminal is made in the sandbox's /dev/pts, which the policy must not deny"
+            }
+            Self::WorkingDirectory => {
+                "start in a directory that the policy lists or includes, and that the sandbox's user may enter"
+            }
+            Self::Channel | Self::Exec => return None,
+        })
+    }
 }
 
 impl fmt::Display for Layer {
@@ -41,6 +72,7 @@ impl fmt::Display for Layer {
             Self::Privileges => "privileges",
             Self::Landlock => "landlock",
             Self::Seccomp => "seccomp",
+            Self::Terminal => "terminal",
             Self::WorkingDirectory => "working directory",
             Self::Exec => "exec",
         })
@@ -81,7 +113,15 @@ pub(crate) trait InLayer<T> {
 
 impl<T, E: fmt::Display> InLayer<T> for Result<T, E> {
     fn in_layer(self, layer: Layer, what: impl fmt::Display) -> Result<T, Failed> {
-        self.map_err(|error| Failed::new(layer, format!("could not {what}: {error}")))
+        self.map_err(|error| {
+            let release = clawd_sys::rustix::system::uname();
+            let release = release.release().to_string_lossy().into_owned();
+            let mut message = format!("could not {what}: {error} (Linux {release})");
+            if let Some(remedy) = layer.remedy() {
+                message = format!("{message}; {remedy}");
+            }
+            Failed::new(layer, message)
+        })
     }
 }
 
@@ -99,7 +139,8 @@ pub enum StartError {
     #[error("{stream} {} and would lead out of the sandbox: use a file, a pipe or a terminal", match unfit {
         Unfit::Directory => "is a directory",
         Unfit::BlockDevice => "is a block device",
-        Unfit::Socket => "is a network socket",
+        Unfit::Socket => "is a socket",
+        Unfit::Handle => "is a handle of the kernel's",
     })]
     Stream {
         /// Which of the three.

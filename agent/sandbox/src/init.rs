@@ -2,29 +2,48 @@
 
 mod command;
 mod confine;
+mod desk;
+mod entrance;
+mod keeper;
+mod launch;
 mod reaper;
+mod terminal;
 
 use std::{
-    io::Write as _,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    time::Instant,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    time::{Duration, Instant},
 };
 
 use clawd_sys::{
-    descriptors::{close_from_on_exec, inherited},
+    descriptors::inherited,
     network::loopback_up,
-    process::{Fork, fork_single_threaded, unshare_cgroup_namespace},
-    rustix::{fs::Mode, process::umask},
-    signals,
-    spawn::{CHANNEL_FD, STATUS_FD},
+    process::unshare_cgroup_namespace,
+    rustix::{
+        event::{PollFd, PollFlags},
+        fs::Mode,
+        process::umask,
+    },
+    signals::Pending,
+    spawn::{CHANNEL_FD, LISTENER_FD, REFUSALS_FD, REFUSALS_READ_FD, STATUS_FD},
 };
 
 use crate::{
     channel::{self, FromInit, ToInit},
     error::{Failed, InLayer, Layer},
     landlock_layer, seccomp,
-    spec::{DEADLINE, Layers, SpawnSpec},
+    spec::{DEADLINE, GO_DEADLINE, Layers, SpawnSpec},
     view,
+};
+
+use self::{
+    desk::Desk,
+    entrance::{Base, Entrance},
+    launch::{Launch, Launched},
+    reaper::Duty,
 };
 
 /// Runs as the init of a sandbox; the program was started by [`crate::spawn`] and has done nothing
@@ -42,11 +61,37 @@ fn run() -> u8 {
     };
     match start(&channel) {
         Ok(started) => {
-            // Closed, so that its end tells the daemon of the exec.
-            drop(channel);
-            reaper::reap(started.command, started.exec, &started.status)
+            let Started {
+                command,
+                ends,
+                signals,
+                desk,
+                entrance,
+            } = started;
+            let word = Word(Some(channel));
+            let duties: Vec<Box<dyn Duty>> =
+                vec![Box::new(desk), Box::new(entrance), Box::new(word)];
+            reaper::reap(command, &ends, &signals, duties)
         }
         Err(failed) => report(&channel, failed),
+    }
+}
+
+/// The channel, whose end tells the daemon that the command was executed, and that this process does
+/// not die with it any more.
+struct Word(Option<UnixStream>);
+
+impl Duty for Word {
+    fn polled(&self) -> Vec<PollFd<'_>> {
+        Vec::new()
+    }
+
+    fn begin(&mut self) {
+        self.0 = None;
+    }
+
+    fn attend(&mut self, _found: &[PollFlags]) -> io::Result<bool> {
+        Ok(false)
     }
 }
 
@@ -60,74 +105,100 @@ fn report(channel: &UnixStream, failed: Failed) -> u8 {
 
 /// What pid 1 keeps.
 struct Started {
-    command: clawd_sys::rustix::process::Pid,
-    exec: std::io::PipeReader,
-    status: OwnedFd,
+    command: Launched,
+    ends: reaper::Ends,
+    signals: Pending,
+    desk: Desk,
+    entrance: Entrance,
+}
+
+/// What pid 1 keeps of what it was started with, and the pipe that it tells refusals through.
+fn inherit_ends() -> Result<(reaper::Ends, OwnedFd), Failed> {
+    let status = inherited(STATUS_FD).in_layer(Layer::Channel, "find the status pipe")?;
+    let pipe = |number| inherited(number).in_layer(Layer::Channel, "find the pipe of refusals");
+    let told = pipe(REFUSALS_FD)?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .in_layer(Layer::Process, "open /dev/null")?
+        .into();
+    let ends = reaper::Ends {
+        status,
+        null,
+        _refusals: Some(pipe(REFUSALS_READ_FD)?),
+    };
+    Ok((ends, told))
 }
 
 /// Builds, confines, forks. In the child this does not return.
 fn start(channel: &UnixStream) -> Result<Started, Failed> {
-    let status = inherited(STATUS_FD).in_layer(Layer::Channel, "find the status pipe")?;
-    let spec = match receive(channel)? {
-        ToInit::Spec(spec) => *spec,
+    let (ends, told) = inherit_ends()?;
+    let listener = inherited(LISTENER_FD).in_layer(Layer::Channel, "find the entrance")?;
+    let (spec, keyring) = match receive(channel, DEADLINE)? {
+        ToInit::Spec { spec, keyring } => (*spec, keyring),
         ToInit::Go => return Err(out_of_turn()),
     };
+    confine::verify_keyring(keyring)?;
     own_namespaces(&spec)?;
+    confine::reset_oom_score()?;
     let plan = view::plan_on_host(&spec.view)?;
-    let built = view::build(&plan, spec.uid, spec.gid)?;
+    let built = view::build(&plan, &spec)?;
     send(
         channel,
         &FromInit::ViewReady {
             exec_mounts: built.exec_mounts,
         },
     )?;
-    match receive(channel)? {
+    match receive(channel, GO_DEADLINE)? {
         ToInit::Go => {}
-        ToInit::Spec(_) => return Err(out_of_turn()),
+        ToInit::Spec { .. } => return Err(out_of_turn()),
     }
-    let landlock = landlock_layer::prepare(&plan.trees, spec.own_network, spec.landlock)?;
-    let filters = seccomp::compile(spec.seccomp)?;
-    let command = command::prepare(&spec)?;
-    confine::limits()?;
+    let landlock = landlock_layer::prepare(&plan, spec.own_network, spec.landlock)?;
+    let filter = seccomp::compile(&spec.seccomp)?;
+    let command = command::prepare(&spec.argv, &spec.env, &spec.cwd)?;
+    let limits = confine::limits(spec.limits)?;
     confine::privileges(&spec)?;
     confine::die_with_daemon(channel)?;
-    let memory_deny_write_execute = confine::memory(spec.seccomp)?;
+    let memory_deny_write_execute = confine::memory(spec.seccomp.profile)?;
     let (landlock_abi, landlock) = landlock.enforce()?;
-    reaper::block_signals().in_layer(Layer::Process, "block signals")?;
-    let (exec, exec_end) = std::io::pipe().in_layer(Layer::Process, "make a pipe")?;
-    filters.enforce()?;
-    match fork_single_threaded().in_layer(Layer::Process, "fork")? {
-        Fork::Parent(command) => {
-            // This end must be closed in all but the command, or its end would not be seen.
-            drop(exec_end);
-            Ok(Started {
-                command,
-                exec,
-                status,
-            })
-        }
-        Fork::Child => {
-            let expected = Layers {
-                landlock_abi,
-                landlock,
-                seccomp_filters: filters.count(),
-                seccomp_profile: spec.seccomp,
-                memory_deny_write_execute,
-                namespaces: Vec::new(),
-                uid: spec.uid,
-                gid: spec.gid,
-                no_new_privs: true,
-                capabilities_empty: true,
-                mounts: built.mounts,
-            };
-            let failed = become_command(channel, &command, expected);
-            let code = report(channel, failed);
-            // Told apart from an exec, so that no status is taken for the command's; where it
-            // fails, pid 1 is gone and reports nothing.
-            drop((&exec_end).write_all(&[reaper::NOT_EXECUTED]));
-            leave(code)
-        }
+    let signals = reaper::take_signals().in_layer(Layer::Process, "take signals")?;
+    let desk = Desk::new(filter.enforce()?, told);
+    let expected = Layers {
+        landlock_abi,
+        landlock,
+        seccomp_filters: seccomp::Filter::COUNT,
+        seccomp_profile: spec.seccomp.profile,
+        memory_deny_write_execute,
+        namespaces: Vec::new(),
+        uid: spec.uid,
+        gid: spec.gid,
+        groups: confine::group_numbers(&spec),
+        no_new_privs: true,
+        capabilities_empty: true,
+        mounts: built.mounts,
+        limits,
+    };
+    let command = Launch {
+        channel,
+        command: &command,
+        terminal: spec.terminal,
+        expected: expected.clone(),
+        keeper: None,
     }
+    .fork()?;
+    let base = Base {
+        env: spec.env,
+        cwd: spec.cwd,
+        expected,
+    };
+    Ok(Started {
+        command,
+        ends,
+        signals,
+        desk,
+        entrance: Entrance::new(UnixListener::from(listener), base)?,
+    })
 }
 
 #[expect(
@@ -136,22 +207,6 @@ fn start(channel: &UnixStream) -> Result<Started, Failed> {
 )]
 fn leave(code: u8) -> ! {
     std::process::exit(code.into())
-}
-
-/// The child's way to its exec; returns only why it could not.
-fn become_command(channel: &UnixStream, command: &command::Command, expected: Layers) -> Failed {
-    let ready = || {
-        clawd_sys::rustix::process::setsid().in_layer(Layer::Process, "start a session")?;
-        command.enter()?;
-        signals::reset().in_layer(Layer::Process, "reset signals")?;
-        let layers = confine::verify(expected)?;
-        close_from_on_exec(3).in_layer(Layer::Process, "close descriptors")?;
-        send(channel, &FromInit::InForce(layers))
-    };
-    match ready() {
-        Ok(()) => command.exec(),
-        Err(failed) => failed,
-    }
 }
 
 fn own_namespaces(spec: &SpawnSpec) -> Result<(), Failed> {
@@ -167,8 +222,8 @@ fn own_namespaces(spec: &SpawnSpec) -> Result<(), Failed> {
     Ok(())
 }
 
-fn receive(channel: &UnixStream) -> Result<ToInit, Failed> {
-    channel::receive(channel, Instant::now() + DEADLINE).in_layer(Layer::Channel, "hear from clawd")
+fn receive(channel: &UnixStream, patience: Duration) -> Result<ToInit, Failed> {
+    channel::receive(channel, Instant::now() + patience).in_layer(Layer::Channel, "hear from clawd")
 }
 
 fn send(channel: &UnixStream, message: &FromInit) -> Result<(), Failed> {

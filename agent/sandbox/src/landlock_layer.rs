@@ -10,7 +10,7 @@ use landlock::{
 use crate::{
     error::{Failed, InLayer, Layer},
     spec::{Compatibility, HOME, LandlockState},
-    view::{Access, Tree, open_plain},
+    view::{Access, Plan, What, open_plain},
 };
 
 /// The first ABI that keeps a sandbox away from abstract unix sockets outside it (Linux 6.12).
@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
 /// Opens all that the rules name; inside the view, as root, because the user may not be allowed to
 /// walk to its own trees.
 pub(crate) fn prepare(
-    trees: &[Tree],
+    plan: &Plan,
     own_network: bool,
     compatibility: Compatibility,
 ) -> Result<Prepared, Failed> {
@@ -57,7 +57,7 @@ pub(crate) fn prepare(
     let mut rules = rules
         .create()
         .in_layer(Layer::Landlock, "create a ruleset")?;
-    for (path, access) in grants(trees, abi) {
+    for (path, access) in grants(plan, abi) {
         rules = add(rules, &path, access, abi)?;
     }
     Ok(Prepared {
@@ -127,31 +127,37 @@ fn known(kernel: u32) -> (ABI, u32) {
 
 /// What is granted where; rights add up along a path, and the mount view takes back what an inner
 /// tree must not have.
-fn grants(trees: &[Tree], abi: ABI) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
+fn grants(plan: &Plan, abi: ABI) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     // Devices can be made nowhere.
     let write = AccessFs::from_all(abi)
         & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
     let terminal = device | AccessFs::ReadDir | AccessFs::IoctlDev;
-    let mut grants: Vec<(PathBuf, BitFlags<AccessFs>)> = vec![
-        // The view holds nothing that may not be listed; its skeleton must be readable as one.
-        ("/".into(), AccessFs::ReadDir.into()),
-        ("/proc".into(), read),
-        ("/tmp".into(), write),
-        (HOME.into(), write),
-        ("/dev/shm".into(), write),
-        ("/dev/pts".into(), terminal),
-        ("/dev/tty".into(), terminal),
-    ];
-    for name in ["null", "zero", "full", "random", "urandom"] {
-        grants.push((Path::new("/dev").join(name), device));
+    // The view holds nothing that may not be listed; its skeleton must be readable as one.
+    let mut grants: Vec<(PathBuf, BitFlags<AccessFs>)> =
+        vec![("/".into(), AccessFs::ReadDir.into())];
+    for (at, access) in [("/proc", read), ("/tmp", write), (HOME, write)] {
+        // One that is denied is not there.
+        if plan.has(Path::new(at)) {
+            grants.push((at.into(), access));
+        }
     }
-    grants.extend(trees.iter().map(|tree| {
+    let written = plan.entries.iter();
+    let written = written.filter(|entry| matches!(entry.what, What::Written(_)));
+    grants.extend(written.map(|entry| (entry.at.clone(), AccessFs::ReadFile.into())));
+    if plan.has(Path::new("/dev")) {
+        grants.push(("/dev/shm".into(), write));
+        grants.extend(["pts", "tty"].map(|name| (Path::new("/dev").join(name), terminal)));
+        let devices = ["null", "zero", "full", "random", "urandom"];
+        grants.extend(devices.map(|name| (Path::new("/dev").join(name), device)));
+    }
+    grants.extend(plan.trees.iter().map(|tree| {
         let access = match tree.access {
             Access::ReadOnly => read,
             Access::ReadExecute => read | AccessFs::Execute,
             Access::ReadWrite => write,
+            Access::ReadWriteExecute => write | AccessFs::Execute,
         };
         (tree.at.clone(), access)
     }));
@@ -182,23 +188,43 @@ mod tests {
     use landlock::{ABI, AccessFs};
 
     use super::{grants, known};
-    use crate::view::{Access, Tree};
+    use crate::view::{Access, Plan, Tree};
 
     #[test]
-    fn grants_never_join_write_and_execute() {
+    fn grants_join_write_and_execute_in_one_kind_of_tree_only() {
         let tree = |access| Tree {
             at: "/t".into(),
             source: "/t".into(),
             access,
         };
-        let trees = [Access::ReadOnly, Access::ReadExecute, Access::ReadWrite].map(tree);
+        let trees = [
+            Access::ReadOnly,
+            Access::ReadExecute,
+            Access::ReadWrite,
+            Access::ReadWriteExecute,
+        ]
+        .map(tree);
+        let plan = |trees: &[Tree]| Plan {
+            trees: trees.to_vec(),
+            entries: Vec::new(),
+        };
+        let (joined, apart) = trees.split_last().expect("four");
         for number in 1..=9 {
-            for (path, access) in grants(&trees, known(number).0) {
+            let abi = known(number).0;
+            for (path, access) in grants(&plan(apart), abi) {
                 let both = AccessFs::Execute | AccessFs::WriteFile;
                 assert!(!access.contains(both), "{}", path.display());
             }
+            let of = |tree: &Tree| {
+                let mut all = grants(&plan(std::slice::from_ref(tree)), abi);
+                all.pop().expect("the tree").1
+            };
+            assert_eq!(of(joined), of(&trees[2]) | AccessFs::Execute);
         }
-        let read_only = grants(&trees[..1], ABI::V9).pop().expect("the tree").1;
+        let read_only = grants(&plan(&trees[..1]), ABI::V9)
+            .pop()
+            .expect("the tree")
+            .1;
         assert_eq!(read_only, AccessFs::ReadFile | AccessFs::ReadDir);
     }
 }

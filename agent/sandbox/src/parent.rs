@@ -11,28 +11,36 @@ use std::{
 };
 
 use clawd_sys::{
-    descriptors::unfit_as_stream,
+    descriptors::{is_unix_socket, unfit_as_stream},
+    keyring::session_keyring,
     process::kill_and_reap,
+    rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
     spawn::{CloneRequest, spawn_into},
 };
 
 use crate::{
+    cgroups::Cgroups,
     channel::{self, ChannelError, FromInit, ToInit},
     error::StartError,
-    spec::{DEADLINE, Layers, SpawnSpec},
+    spec::{DEADLINE, Group, Layers, SpawnSpec, TerminalSize},
 };
 
-/// What the sandbox gets of the caller's descriptors. They are closed here once it has them.
+/// What a command gets of the caller's descriptors. They are closed here once it has them.
 #[derive(Debug)]
 pub struct Descriptors {
-    /// Standard input.
-    pub stdin: OwnedFd,
-    /// Standard output.
-    pub stdout: OwnedFd,
-    /// Standard error.
-    pub stderr: OwnedFd,
+    /// Its standard streams.
+    pub streams: Streams,
     /// Write end of a pipe; one line comes when the command ends: `exit N` or `signal N`.
     pub status: OwnedFd,
+}
+
+/// A command's standard streams.
+#[derive(Debug)]
+pub enum Streams {
+    /// Input, output and error, as the caller gives them.
+    Given([OwnedFd; 3]),
+    /// A terminal in the sandbox is all three; its other side is sent to this unix socket.
+    Terminal(OwnedFd),
 }
 
 /// A sandbox whose view stands and whose command has not started. Dropping it ends it.
@@ -41,6 +49,7 @@ pub struct Descriptors {
 pub struct ViewReady {
     init: Init,
     channel: UnixStream,
+    refusals: OwnedFd,
     namespaces: Vec<String>,
     exec_mounts: Vec<PathBuf>,
 }
@@ -55,6 +64,9 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// What is in force.
     pub layers: Layers,
+    /// Read end of the pipe of [`crate::Refusal`]s, which does not block; its pid 1 has it open too,
+    /// as descriptor [`crate::REFUSALS_READ_FD`].
+    pub refusals: OwnedFd,
 }
 
 /// The init process, killed and reaped unless [`Init::release`]d.
@@ -64,10 +76,11 @@ struct Init {
     pidfd: Option<OwnedFd>,
 }
 
-/// Starts a sandbox's init in `cgroup` and has it build the view. Blocks for milliseconds, at most
+/// Starts a sandbox's init in `cgroups` and has it build the view. Blocks for milliseconds, at most
 /// [`DEADLINE`].
 ///
-/// `init_exe` is a program that calls [`crate::init::main`] when its first argument is
+/// `listener` is a listening unix socket that nobody but root can connect to: where [`crate::enter`]
+/// comes in. `init_exe` is a program that calls [`crate::init::main`] when its first argument is
 /// [`crate::INIT_ARGUMENT`]. Until [`ViewReady::go`] has returned, the sandbox dies with the calling
 /// *thread*.
 ///
@@ -75,33 +88,30 @@ struct Init {
 /// Any of [`StartError`]; nothing is left running.
 pub fn spawn(
     spec: &SpawnSpec,
-    cgroup: BorrowedFd<'_>,
+    cgroups: &Cgroups,
     init_exe: BorrowedFd<'_>,
+    listener: BorrowedFd<'_>,
     fds: Descriptors,
 ) -> Result<ViewReady, StartError> {
     let deadline = Instant::now() + DEADLINE;
     check(spec)?;
-    for (stream, fd) in [
-        ("stdin", &fds.stdin),
-        ("stdout", &fds.stdout),
-        ("stderr", &fds.stderr),
-    ] {
-        let unfit = unfit_as_stream(fd.as_fd()).map_err(system("look at a standard stream"))?;
-        if let Some(unfit) = unfit {
-            return Err(StartError::Stream { stream, unfit });
-        }
-    }
+    fds.check(spec.terminal)?;
     let (channel, theirs) = UnixStream::pair().map_err(system("make a socket pair"))?;
+    let (refusals, tell_refusals) = refusals_pipe().map_err(system("make a pipe"))?;
+    let [stdin, stdout, stderr] = fds.streams.three();
     let cloned = spawn_into(&CloneRequest {
-        cgroup,
+        cgroup: cgroups.unified(),
         exe: init_exe,
         argv: &[c"clawd", c"sandbox-init"],
         descriptors: [
-            fds.stdin.as_fd(),
-            fds.stdout.as_fd(),
-            fds.stderr.as_fd(),
+            stdin,
+            stdout,
+            stderr,
             theirs.as_fd(),
             fds.status.as_fd(),
+            tell_refusals.as_fd(),
+            refusals.as_fd(),
+            listener,
         ],
         new_network: spec.own_network,
     })
@@ -112,22 +122,104 @@ pub fn spawn(
         pid: cloned.pid,
         pidfd: Some(cloned.pidfd),
     };
+    // It waits for its specification, and has done nothing of the sandbox's yet.
+    cgroups
+        .enter(init.pid)
+        .map_err(system("put the sandbox's first process into its cgroups"))?;
     // Closed here, so that the end of the sandbox is the end of the channel and of the pipes.
-    drop((theirs, fds));
-    channel::send(&channel, &ToInit::Spec(Box::new(spec.clone())), deadline)
+    drop((theirs, fds, tell_refusals));
+    let message = ToInit::Spec {
+        spec: Box::new(spec.clone()),
+        keyring: session_keyring().map_err(system("look at the session keyring"))?,
+    };
+    channel::send(&channel, &message, deadline)
         .or_else(|error| explain(&channel, error, deadline, "reading its specification"))?;
     let exec_mounts = match receive(&channel, deadline, "building the mount view")? {
         FromInit::ViewReady { exec_mounts } => exec_mounts,
         FromInit::Failed(failed) => return Err(failed.into()),
-        FromInit::InForce(_) => return Err(out_of_turn("building the mount view")),
+        FromInit::InForce(_) | FromInit::Executed => {
+            return Err(out_of_turn("building the mount view"));
+        }
     };
     let namespaces = differing_namespaces(init.pid, spec.own_network)?;
     Ok(ViewReady {
         init,
         channel,
+        refusals,
         namespaces,
         exec_mounts,
     })
+}
+
+/// Room for some thousand records: what a busy sandbox is refused while clawd is started again.
+fn refusals_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    const BYTES: usize = 256 << 10;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    // Where the kernel gives less, more may be lost, and is counted.
+    if let Err(error) = fcntl_setpipe_size(&writer, BYTES) {
+        tracing::warn!(%error, "a sandbox's pipe of refusals keeps its usual size");
+    }
+    Ok((reader, writer))
+}
+
+/// Refuses a descriptor that would lead out of the sandbox.
+fn fit(stream: &'static str, fd: &OwnedFd) -> Result<(), StartError> {
+    match unfit_as_stream(fd.as_fd()).map_err(system("look at a standard stream"))? {
+        Some(unfit) => Err(StartError::Stream { stream, unfit }),
+        None => Ok(()),
+    }
+}
+
+// === impl Descriptors ===
+
+impl Descriptors {
+    /// Refuses descriptors that would lead out of the sandbox, or are not what the command is to have.
+    pub(crate) fn check(&self, terminal: Option<TerminalSize>) -> Result<(), StartError> {
+        self.streams.check(terminal)?;
+        fit("the status pipe", &self.status)
+    }
+}
+
+// === impl Streams ===
+
+impl Streams {
+    /// Refuses streams that are not what the command is to have.
+    fn check(&self, terminal: Option<TerminalSize>) -> Result<(), StartError> {
+        match (self, terminal) {
+            (Self::Given(given), None) => ["stdin", "stdout", "stderr"]
+                .into_iter()
+                .zip(given)
+                .try_for_each(|(stream, fd)| fit(stream, fd)),
+            (Self::Terminal(socket), Some(_)) => {
+                // It is seen by the command's process alone, and by that only before its exec.
+                match is_unix_socket(socket.as_fd()).map_err(system("look at a socket"))? {
+                    true => Ok(()),
+                    false => Err(StartError::Request(
+                        "what a terminal is to be sent to is no unix socket".to_owned(),
+                    )),
+                }
+            }
+            (Self::Given(_), Some(_)) | (Self::Terminal(_), None) => Err(StartError::Request(
+                "a command has either a terminal or streams".to_owned(),
+            )),
+        }
+    }
+
+    /// What is placed at 0, 1 and 2.
+    pub(crate) fn three(&self) -> [BorrowedFd<'_>; 3] {
+        match self {
+            Self::Given(given) => given.each_ref().map(AsFd::as_fd),
+            Self::Terminal(socket) => [socket.as_fd(); 3],
+        }
+    }
+
+    /// As they travel to a keeper.
+    pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Given(given) => given.iter().map(AsFd::as_fd).collect(),
+            Self::Terminal(socket) => vec![socket.as_fd()],
+        }
+    }
 }
 
 // === impl ViewReady ===
@@ -155,6 +247,7 @@ impl ViewReady {
         let Self {
             init,
             channel,
+            refusals,
             namespaces,
             ..
         } = self;
@@ -163,7 +256,9 @@ impl ViewReady {
         let mut layers = match receive(&channel, deadline, "confining itself")? {
             FromInit::InForce(layers) => layers,
             FromInit::Failed(failed) => return Err(failed.into()),
-            FromInit::ViewReady { .. } => return Err(out_of_turn("confining itself")),
+            FromInit::ViewReady { .. } | FromInit::Executed => {
+                return Err(out_of_turn("confining itself"));
+            }
         };
         // The exec closes the last descriptor of the other end; a failed one is reported before.
         match channel::receive(&channel, deadline) {
@@ -179,6 +274,7 @@ impl ViewReady {
             init_pid,
             pidfd,
             layers,
+            refusals,
         })
     }
 }
@@ -203,13 +299,17 @@ impl Drop for Init {
     }
 }
 
+/// A command of no words.
+pub(crate) const NO_COMMAND: &str = "there is no command to run";
+
 fn check(spec: &SpawnSpec) -> Result<(), StartError> {
     let wrong = |message: &str| Err(StartError::Request(message.to_owned()));
-    if spec.uid == 0 || spec.gid == 0 {
+    let root = |group: &Group| group.gid == 0;
+    if spec.uid == 0 || spec.gid == 0 || spec.groups.iter().any(root) {
         return wrong("a sandbox never runs as user or group 0: name another user");
     }
     if spec.argv.first().is_none_or(String::is_empty) {
-        return wrong("there is no command to run");
+        return wrong(NO_COMMAND);
     }
     if !spec.cwd.is_absolute() {
         return wrong("the working directory is not an absolute path");
@@ -237,7 +337,7 @@ fn differing_namespaces(pid: u32, own_network: bool) -> Result<Vec<String>, Star
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
-fn receive(
+pub(crate) fn receive(
     channel: &UnixStream,
     deadline: Instant,
     step: &'static str,
@@ -246,7 +346,7 @@ fn receive(
 }
 
 /// A send that failed because init had given up: its last message says why.
-fn explain(
+pub(crate) fn explain(
     channel: &UnixStream,
     error: ChannelError,
     deadline: Instant,
@@ -258,14 +358,14 @@ fn explain(
     }
 }
 
-fn silent(step: &'static str) -> impl FnOnce(ChannelError) -> StartError {
+pub(crate) fn silent(step: &'static str) -> impl FnOnce(ChannelError) -> StartError {
     move |source| StartError::Silent { step, source }
 }
 
-fn out_of_turn(step: &'static str) -> StartError {
+pub(crate) fn out_of_turn(step: &'static str) -> StartError {
     silent(step)(ChannelError::Malformed("out of turn".to_owned()))
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }

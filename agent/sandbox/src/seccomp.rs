@@ -1,28 +1,26 @@
-//! System call filters: three, stacked, because a filter has one action for what it matches.
+//! The system call filter. It hands what it refuses to a listener, which answers EPERM and tells of it
+//! (see [`crate::init`]), and says ENOSYS to `clone3` (programs then use `clone`, whose flags a filter
+//! can read) and to calls that nobody has judged yet.
 //!
-//! The deny list answers EPERM, `clone3` ENOSYS (programs then use `clone`, whose flags a filter can
-//! read), and the guard kills foreign system call tables and hides numbers nobody has judged yet.
+//! A further command is born of the sandbox's pid 1 (see [`crate::enter`]), so it has this very filter
+//! and the same listener: nothing is installed twice.
 
 mod deny;
-mod guard;
+mod program;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::OwnedFd};
 
+use clawd_common::syscall::{self, Arch};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
+    SeccompRule, TargetArch,
 };
 
 use crate::{
-    error::{Failed, InLayer, Layer},
-    spec::Profile,
+    error::{Failed, Layer},
+    spec::{Profile, Syscalls},
 };
 use deny::{Condition, Deny, Test};
-
-#[cfg(target_arch = "x86_64")]
-const ARCH: TargetArch = TargetArch::x86_64;
-#[cfg(target_arch = "aarch64")]
-const ARCH: TargetArch = TargetArch::aarch64;
 
 /// A system call that a profile refuses, in some or all of its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +28,23 @@ pub struct Denial {
     /// As in its manual page.
     pub call: &'static str,
     /// Its number on this architecture.
-    pub number: i64,
+    pub number: u32,
     /// Whether it is refused whatever its arguments.
     pub always: bool,
     /// What it would be good for.
     pub why: &'static str,
 }
 
-/// What a profile answers with EPERM, for people and for tests.
+/// What a profile answers with EPERM, for people and for tests; empty on an architecture that no
+/// sandbox runs on.
 #[must_use]
 pub fn denials(profile: Profile) -> Vec<Denial> {
-    let list = deny::list(profile).into_iter();
+    let rules = Syscalls {
+        profile,
+        ..Syscalls::default()
+    };
+    let list = Arch::native().map_or_else(Vec::new, |arch| deny::list(&rules, arch));
+    let list = list.into_iter();
     list.map(|deny| Denial {
         call: deny.name,
         number: deny.number,
@@ -50,36 +54,83 @@ pub fn denials(profile: Profile) -> Vec<Denial> {
     .collect()
 }
 
-/// Compiled filters.
+/// The compiled filter.
 #[derive(Debug)]
-pub(crate) struct Filters(Vec<BpfProgram>);
+pub(crate) struct Filter(BpfProgram);
 
-/// Compiles the filters of a profile.
-pub(crate) fn compile(profile: Profile) -> Result<Filters, Failed> {
-    let denied = compile_deny(&deny::list(profile)).map_err(wrong_table)?;
-    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let clone3 = filter(clone3, libc::ENOSYS).map_err(wrong_table)?;
-    Ok(Filters(vec![denied, clone3, guard::program()]))
+/// Compiles the filter for this machine.
+///
+/// # Errors
+/// A name that may not be allowed or denied, or that there is not.
+pub(crate) fn compile(rules: &Syscalls) -> Result<Filter, Failed> {
+    let arch = Arch::native()
+        .ok_or_else(|| Failed::new(Layer::Seccomp, "there is no table for this architecture"))?;
+    compile_for(rules, arch)
 }
 
-// === impl Filters ===
+fn compile_for(rules: &Syscalls, arch: Arch) -> Result<Filter, Failed> {
+    check(rules)?;
+    let marked = compile_deny(&deny::list(rules, arch), arch).map_err(wrong_table)?;
+    program::complete(arch, marked)
+        .map(Filter)
+        .ok_or_else(|| Failed::new(Layer::Seccomp, "the compiled table refuses nothing"))
+}
 
-impl Filters {
-    /// How many there are.
-    pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
-    }
+// === impl Filter ===
 
-    /// Puts them in force for this thread and all that it starts.
-    pub(crate) fn enforce(&self) -> Result<(), Failed> {
-        for program in &self.0 {
-            apply_filter(program).in_layer(Layer::Seccomp, "install a filter")?;
-        }
-        Ok(())
+impl Filter {
+    /// How many are stacked.
+    pub(crate) const COUNT: u32 = 1;
+
+    /// Puts it in force for this thread and all that it starts. Whoever holds the listener must
+    /// answer what comes; a refused call of its own would wait for itself.
+    pub(crate) fn enforce(&self) -> Result<OwnedFd, Failed> {
+        let instruction = |from: &seccompiler::sock_filter| libc::sock_filter {
+            code: from.code,
+            jt: from.jt,
+            jf: from.jf,
+            k: from.k,
+        };
+        let program: Vec<_> = self.0.iter().map(instruction).collect();
+        clawd_sys::seccomp::install_with_listener(&program).map_err(|error| {
+            let busy = error.raw_os_error() == Some(libc::EBUSY);
+            let why = if busy {
+                "; clawd itself runs under a filter with a listener, and the kernel allows one: start it outside"
+            } else {
+                ""
+            };
+            let message = format!("could not install the filter with a listener: {error}{why}");
+            Failed::new(Layer::Seccomp, message)
+        })
     }
 }
 
-fn compile_deny(list: &[Deny]) -> Result<BpfProgram, seccompiler::BackendError> {
+/// The policy was checked when it was read; what holds the boundary is looked at once more.
+fn check(rules: &Syscalls) -> Result<(), Failed> {
+    let may_allow = |name: &&String| {
+        let refused = syscall::refused(name);
+        refused.is_none_or(|refused| refused.policy_may_allow) && *name != "clone3"
+    };
+    let may_deny = |name: &&String| {
+        let exists = Arch::ALL
+            .iter()
+            .any(|arch| syscall::number(*arch, name).is_some());
+        exists && !syscall::ESSENTIAL.contains(&name.as_str())
+    };
+    let wrong = |name: &String, what| {
+        let message = format!("system call `{name}` cannot be {what}");
+        Err(Failed::new(Layer::Seccomp, message))
+    };
+    if let Some(name) = rules.allow.iter().find(|name| !may_allow(name)) {
+        return wrong(name, "allowed");
+    }
+    match rules.deny.iter().find(|name| !may_deny(name)) {
+        Some(name) => wrong(name, "denied"),
+        None => Ok(()),
+    }
+}
+
+fn compile_deny(list: &[Deny], arch: Arch) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules = BTreeMap::new();
     for deny in list {
         let chain = deny
@@ -87,9 +138,14 @@ fn compile_deny(list: &[Deny]) -> Result<BpfProgram, seccompiler::BackendError> 
             .iter()
             .map(|all| SeccompRule::new(all.iter().map(condition).collect::<Result<_, _>>()?))
             .collect::<Result<Vec<_>, _>>()?;
-        rules.insert(deny.number, chain);
+        rules.insert(i64::from(deny.number), chain);
     }
-    filter(rules, libc::EPERM)
+    let target = match arch {
+        Arch::X86_64 => TargetArch::x86_64,
+        Arch::Aarch64 => TargetArch::aarch64,
+    };
+    let mark = SeccompAction::Trace(program::MARK);
+    SeccompFilter::new(rules, SeccompAction::Allow, mark, target)?.try_into()
 }
 
 /// Arguments here are all of type `int`: the kernel ignores their upper half, so must the filter.
@@ -105,14 +161,6 @@ fn condition(condition: &Condition) -> Result<SeccompCondition, seccompiler::Bac
         operator,
         condition.value.into(),
     )
-}
-
-fn filter(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    errno: i32,
-) -> Result<BpfProgram, seccompiler::BackendError> {
-    let errno = SeccompAction::Errno(errno.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, errno, ARCH)?.try_into()
 }
 
 fn wrong_table(error: seccompiler::BackendError) -> Failed {

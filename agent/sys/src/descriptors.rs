@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use libc::c_uint;
@@ -17,6 +17,30 @@ use rustix::{
 /// Those of `close_range(2)`; Linux 5.11 has all that is needed.
 pub fn close_from_on_exec(first: u32) -> io::Result<()> {
     close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor above 2 but these. For a forked half that will never return to the code
+/// that owns the others, nor use them.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
+        .collect();
+    kept.sort_unstable();
+    let mut first: c_uint = 3;
+    for fd in kept {
+        if fd > first {
+            close_between(first, fd - 1);
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    close_between(first, c_uint::MAX);
+}
+
+fn close_between(first: c_uint, last: c_uint) {
+    // SAFETY: takes integers alone; that nobody uses what is closed is the caller's promise. It can
+    // only fail for a range that is none, or an unknown flag.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) };
 }
 
 fn close_range(first: u32, flags: c_uint) -> io::Result<()> {
@@ -51,14 +75,18 @@ pub enum Unfit {
     Directory,
     /// A block device.
     BlockDevice,
-    /// A socket other than a unix one: it was made outside the sandbox, so no hook judges it.
+    /// A socket: it was made outside the sandbox, so no hook judges it; and through a unix one more
+    /// descriptors could come.
     Socket,
+    /// What has no type of file: an epoll, a map, a ring of `io_uring`, another process.
+    Handle,
 }
 
-/// Whether a sandbox may have this descriptor as a standard stream; `None` if it may.
+/// Whether a sandbox may have this descriptor as a standard stream; `None` if it may: a file, a pipe, a
+/// character device.
 ///
 /// # Errors
-/// Those of `fstat(2)`, `fcntl(2)` and `getsockopt(2)`.
+/// Those of `fstat(2)` and `fcntl(2)`.
 pub fn unfit_as_stream(fd: BorrowedFd<'_>) -> io::Result<Option<Unfit>> {
     if rustix::fs::fcntl_getfl(fd)?.contains(OFlags::PATH) {
         return Ok(Some(Unfit::Directory));
@@ -67,27 +95,30 @@ pub fn unfit_as_stream(fd: BorrowedFd<'_>) -> io::Result<Option<Unfit>> {
         match FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) {
             FileType::Directory => Some(Unfit::Directory),
             FileType::BlockDevice => Some(Unfit::BlockDevice),
-            FileType::Socket => {
-                let unix = rustix::net::sockopt::socket_domain(fd)? == AddressFamily::UNIX;
-                (!unix).then_some(Unfit::Socket)
-            }
-            _ => None,
+            FileType::Socket => Some(Unfit::Socket),
+            FileType::RegularFile | FileType::Fifo | FileType::CharacterDevice => None,
+            _ => Some(Unfit::Handle),
         },
     )
 }
 
-/// Points descriptors 0, 1 and 2 of this process at `/dev/null` of its root.
+/// Whether a descriptor is a unix socket.
 ///
 /// # Errors
-/// Those of `open(2)` and `dup2(2)`.
-pub fn streams_to_null() -> io::Result<()> {
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
-    rustix::stdio::dup2_stdin(null.as_fd())?;
-    rustix::stdio::dup2_stdout(null.as_fd())?;
-    rustix::stdio::dup2_stderr(null.as_fd())?;
+/// Those of `fstat(2)` and `getsockopt(2)`.
+pub fn is_unix_socket(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+    Ok(kind == FileType::Socket && rustix::net::sockopt::socket_domain(fd)? == AddressFamily::UNIX)
+}
+
+/// Points descriptors 0, 1 and 2 of this process at `null`.
+///
+/// # Errors
+/// Those of `dup2(2)`.
+pub fn point_streams_at(null: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(null)?;
+    rustix::stdio::dup2_stdout(null)?;
+    rustix::stdio::dup2_stderr(null)?;
     Ok(())
 }
 
@@ -95,7 +126,7 @@ pub fn streams_to_null() -> io::Result<()> {
 mod tests {
     use std::os::fd::AsFd;
 
-    use super::{Unfit, inherited, unfit_as_stream};
+    use super::{Unfit, inherited, is_unix_socket, unfit_as_stream};
 
     #[test]
     fn unfit_as_stream_refuses_what_leads_out_of_the_sandbox() {
@@ -110,9 +141,26 @@ mod tests {
             Some(Unfit::Socket)
         );
         let (unix, _other) = std::os::unix::net::UnixStream::pair().expect("pair");
-        assert_eq!(unfit_as_stream(unix.as_fd()).expect("stat"), None);
+        assert_eq!(
+            unfit_as_stream(unix.as_fd()).expect("stat"),
+            Some(Unfit::Socket)
+        );
+        let handle = rustix::process::pidfd_open(
+            rustix::process::getpid(),
+            rustix::process::PidfdFlags::empty(),
+        )
+        .expect("a handle of this process");
+        assert_eq!(
+            unfit_as_stream(handle.as_fd()).expect("stat"),
+            Some(Unfit::Handle)
+        );
+        let (pipe, _end) = std::io::pipe().expect("pipe");
+        assert_eq!(unfit_as_stream(pipe.as_fd()).expect("stat"), None);
+        assert!(is_unix_socket(unix.as_fd()).expect("stat"));
+        assert!(!is_unix_socket(socket.as_fd()).expect("stat"));
         let null = std::fs::File::open("/dev/null").expect("open");
         assert_eq!(unfit_as_stream(null.as_fd()).expect("stat"), None);
+        assert!(!is_unix_socket(null.as_fd()).expect("stat"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 pub mod descriptors;
 pub mod exec;
+pub mod keyring;
+pub mod lease;
 pub mod limits;
 pub mod memory;
 pub mod mount;
@@ -14,6 +16,7 @@ pub mod privileges;
 pub mod probe;
 pub mod process;
 pub mod rcu;
+pub mod seccomp;
 pub mod signals;
 pub mod spawn;
 

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::net::{
@@ -36,6 +36,35 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
         uid: peer.uid.as_raw(),
         gid: peer.gid.as_raw(),
     })
+}
+
+/// The effective user id of who is at the other end, as it was when it connected; for callers in a
+/// pid namespace in which that process has no id.
+///
+/// # Errors
+/// Those of `getsockopt(2)`.
+pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
+    /// `struct ucred`.
+    const PEER_BYTES: libc::socklen_t = 12;
+    const _: () = assert!(size_of::<libc::ucred>() == PEER_BYTES as usize);
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut len = PEER_BYTES;
+    // SAFETY: `peer` is valid for writes of `len` bytes, and any bytes are a `ucred`.
+    let returned = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    crate::check(returned.into())?;
+    Ok(peer.uid)
 }
 
 /// Sends bytes with descriptors; returns how many bytes went (the descriptors go with the first).
@@ -91,6 +120,36 @@ pub fn recv_with_fds(
     Ok((got.bytes, fds))
 }
 
+/// Has the kernel tell, with each message that comes, which process sent it.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn tell_senders(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_passcred(socket, true)?)
+}
+
+/// Receives bytes, and the process that sent them as the kernel knows it: its id in the caller's
+/// pid namespace. `None` for what was sent before [`tell_senders`]. No descriptors are taken.
+///
+/// # Errors
+/// Those of `recvmsg(2)`.
+pub fn recv_with_sender(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Option<u32>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(bytes)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let sender = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid),
+        _ => None,
+    });
+    let pid = sender.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    Ok((got.bytes, pid))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -98,7 +157,7 @@ mod tests {
         os::{fd::AsFd, unix::net::UnixStream},
     };
 
-    use super::{peer, recv_with_fds, send_with_fds};
+    use super::{peer, peer_uid, recv_with_fds, recv_with_sender, send_with_fds, tell_senders};
 
     #[test]
     fn descriptors_arrive_open_and_close_on_exec() {
@@ -134,8 +193,23 @@ mod tests {
     }
 
     #[test]
+    fn sender_is_told_for_what_is_sent_after_it_was_asked_for() {
+        let (here, there) = UnixStream::pair().expect("pair");
+        let mut bytes = [0; 8];
+        tell_senders(&there).expect("asked");
+        assert!(send_with_fds(&here, b"x", &[]).is_ok());
+        let got = recv_with_sender(&there, &mut bytes).expect("receive");
+        assert_eq!(got, (1, Some(std::process::id())));
+        drop(here);
+        let end = recv_with_sender(&there, &mut bytes).expect("receive");
+        assert_eq!(end.0, 0);
+    }
+
+    #[test]
     fn peer_is_this_process() {
         let (here, _there) = UnixStream::pair().expect("pair");
         assert_eq!(peer(&here).expect("peer").pid, std::process::id());
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(peer_uid(&here).expect("peer"), uid);
     }
 }

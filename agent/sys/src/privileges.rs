@@ -35,6 +35,15 @@ pub fn drop_bounding_set() -> io::Result<()> {
     prctl(libc::PR_SET_SECUREBITS, SECURE_BITS, 0).map(drop)
 }
 
+/// Whether the securebits are those that [`drop_bounding_set`] sets.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn has_locked_securebits() -> io::Result<bool> {
+    let bits = prctl(libc::PR_GET_SECUREBITS, 0, 0)?;
+    Ok(u64::try_from(bits) == Ok(SECURE_BITS))
+}
+
 /// Empties the permitted, effective and inheritable sets.
 ///
 /// # Errors
@@ -58,14 +67,15 @@ pub fn drop_capabilities() -> io::Result<()> {
     crate::check(returned).map(drop)
 }
 
-/// Becomes this user and group in all of real, effective and saved ids, with no other groups.
+/// Becomes this user and group in all of real, effective and saved ids, with these other groups and
+/// no more.
 ///
 /// # Errors
 /// Those of `setgroups(2)`, `setresgid(2)` and `setresuid(2)`; then the ids may be half changed, and
 /// the process must end.
-pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: no group is read: the list is empty.
-    let groups = unsafe { libc::syscall(libc::SYS_setgroups, 0_usize, std::ptr::null::<u32>()) };
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many groups (`gid_t` is u32) as the slice has.
+    let groups = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
     crate::check(groups)?;
     // SAFETY: takes integers alone.
     let group = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };

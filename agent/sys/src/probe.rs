@@ -31,6 +31,44 @@ pub fn call_with_zeros(number: i64) -> io::Result<i64> {
     crate::check(returned)
 }
 
+/// Makes a page of memory executable that is, or can be, written; `how` is `mmap` (both at once) or
+/// `mprotect` (one after the other). The page is unmapped again, and nothing is executed.
+///
+/// # Errors
+/// Whatever the kernel answers; `EINVAL` for another `how`.
+pub fn executable_memory(how: &str) -> io::Result<i64> {
+    const PAGE_BYTES: usize = 4096;
+    let (first, then) = match how {
+        "mmap" => (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC, None),
+        "mprotect" => (
+            libc::PROT_READ | libc::PROT_WRITE,
+            Some(libc::PROT_READ | libc::PROT_EXEC),
+        ),
+        _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    };
+    // SAFETY: no address is asked for, so no mapping of this process is replaced.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE_BYTES,
+            first,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let changed = then.map_or(Ok(0), |protection| {
+        // SAFETY: the page is ours alone (mapped above), and nothing refers to it.
+        crate::check(unsafe { libc::mprotect(page, PAGE_BYTES, protection) }.into())
+    });
+    // SAFETY: as it was mapped above; nothing refers to it.
+    crate::check(unsafe { libc::munmap(page, PAGE_BYTES) }.into())?;
+    changed
+}
+
 /// `getpid` through the 32-bit gate.
 #[cfg(target_arch = "x86_64")]
 #[must_use]

@@ -1,10 +1,14 @@
 //! Signal masks, and waiting for signals.
 
-use std::{io, mem::MaybeUninit};
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+};
 
 use libc::c_int;
 
-/// Blocks these signals in this thread, so that [`wait_for`] can take them.
+/// Blocks these signals in this thread, so that [`Pending`] can take them.
 ///
 /// # Errors
 /// `EINVAL` for a number that is no signal.
@@ -16,22 +20,45 @@ pub fn block(signals: &[c_int]) -> io::Result<()> {
     crate::check(returned.into()).map(drop)
 }
 
-/// Waits until one of these blocked signals is pending, and returns its number.
-///
-/// # Errors
-/// Those of `sigwaitinfo(2)`; an interruption is waited out.
-pub fn wait_for(signals: &[c_int]) -> io::Result<c_int> {
-    let set = set_of(signals)?;
-    loop {
-        // SAFETY: the set is initialised; no details are asked for.
-        let returned = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
-        if returned > 0 {
-            return Ok(returned);
+/// Takes blocked signals as a descriptor, which is readable while one of them is pending.
+#[derive(Debug)]
+pub struct Pending(OwnedFd);
+
+impl Pending {
+    /// Of these signals, which [`block`] has blocked.
+    ///
+    /// # Errors
+    /// Those of `signalfd(2)`; `EINVAL` for a number that is no signal.
+    pub fn of(signals: &[c_int]) -> io::Result<Self> {
+        let set = set_of(signals)?;
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd =
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        crate::check(fd.into())?;
+        // SAFETY: the call has just made it, and nothing else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Takes one; `None` if none is pending.
+    ///
+    /// # Errors
+    /// Those of `read(2)`.
+    pub fn take(&self) -> io::Result<Option<c_int>> {
+        let mut bytes = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.0, &mut bytes) {
+            Ok(_whole) => {
+                let [a, b, c, d, ..] = bytes;
+                Ok(c_int::try_from(u32::from_ne_bytes([a, b, c, d])).ok())
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+    }
+}
+
+impl AsFd for Pending {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

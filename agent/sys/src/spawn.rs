@@ -12,12 +12,22 @@ use std::{
 
 use libc::{c_int, c_long, c_uint};
 
+use crate::keyring::leave_session_keyring;
+
 /// Descriptor of the message channel in the started program.
 pub const CHANNEL_FD: c_int = 3;
 /// Descriptor of the status pipe in the started program.
 pub const STATUS_FD: c_int = 4;
+/// Descriptor of the write end of the pipe of refusals in the started program.
+pub const REFUSALS_FD: c_int = 5;
+/// Descriptor of its read end there: what is not read yet outlives a daemon with it.
+pub const REFUSALS_READ_FD: c_int = 6;
+/// Descriptor of the listening socket in the started program.
+pub const LISTENER_FD: c_int = 7;
+/// How many descriptors the started program gets.
+const DESCRIPTORS: usize = 8;
 /// Where the executable's descriptor is while it is executed; closed by the exec.
-const EXE_FD: c_int = 5;
+const EXE_FD: c_int = 8;
 /// Above every descriptor that the child places, so that none is overwritten before it is moved.
 const HIGH_FD: c_int = 16;
 /// What a child that could not exec exits with; its parent sees the channel end.
@@ -32,8 +42,9 @@ pub struct CloneRequest<'a> {
     pub exe: BorrowedFd<'a>,
     /// Its arguments, the program's name first. The environment is empty.
     pub argv: &'a [&'a CStr],
-    /// Descriptors 0, 1, 2, [`CHANNEL_FD`] and [`STATUS_FD`] of the program; it gets no others.
-    pub descriptors: [BorrowedFd<'a>; 5],
+    /// Descriptors 0, 1, 2, [`CHANNEL_FD`], [`STATUS_FD`], [`REFUSALS_FD`], [`REFUSALS_READ_FD`] and
+    /// [`LISTENER_FD`] of the program; it gets no others.
+    pub descriptors: [BorrowedFd<'a>; DESCRIPTORS],
     /// Whether it gets a network namespace of its own; pid, mount, ipc and uts it always gets.
     pub new_network: bool,
 }
@@ -48,7 +59,7 @@ pub struct Cloned {
     pub pidfd: OwnedFd,
 }
 
-/// Starts a program as pid 1 of new pid, mount, ipc and uts namespaces.
+/// Starts a program as pid 1 of new pid, mount, ipc and uts namespaces, with a new session keyring.
 ///
 /// The cgroup namespace is left to the program: with `CLONE_INTO_CGROUP` the kernel would root it
 /// at the caller's cgroup (`copy_cgroup_ns` looks at `current`, v6.12). The child dies with the
@@ -131,7 +142,7 @@ const fn flag(word: c_int) -> u64 {
 
 /// All that the child needs, made before the clone.
 struct ChildPlan {
-    descriptors: [c_int; 5],
+    descriptors: [c_int; DESCRIPTORS],
     exe: c_int,
     argv: *const *const libc::c_char,
 }
@@ -158,13 +169,14 @@ fn prepare_and_exec(plan: &ChildPlan) {
             0,
         )
     };
-    if death == -1 || !unblock_signals() {
+    // Before the exec: the file that it opens keeps the credentials.
+    if death == -1 || !unblock_signals() || !leave_session_keyring() {
         return;
     }
     let Some(exe) = duplicate_high(plan.exe) else {
         return;
     };
-    let mut high = [-1; 5];
+    let mut high = [-1; DESCRIPTORS];
     for (to, from) in high.iter_mut().zip(plan.descriptors) {
         match duplicate_high(from) {
             Some(fd) => *to = fd,

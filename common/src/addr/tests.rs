@@ -31,8 +31,11 @@ fn addr_kind_follows_the_table() {
         ("255.255.255.254", Ordinary),
         ("127.0.0.1", Loopback),
         ("127.255.0.3", Loopback),
+        ("127.255.255.254", Loopback),
+        ("127.255.255.255", Refused(Reason::Broadcast)),
         ("0.0.0.0", Loopback),
         ("::ffff:127.0.0.1", Loopback),
+        ("0.0.0.1", Ordinary),
         ("::1", Loopback),
         ("::", Loopback),
         ("224.0.0.1", Refused(Reason::Multicast)),
@@ -65,6 +68,13 @@ fn addr_kind_follows_the_table() {
         assert_eq!(addr(text).kind(0), kind, "{text}");
     }
     assert_eq!(addr("fe80::1").kind(2), Ordinary);
+}
+
+#[test]
+fn addr_unspecified_is_never_a_destination() {
+    let kind = Addr::UNSPECIFIED_V4.kind(1);
+    assert_eq!(kind, AddrKind::Refused(Reason::AddressNotListed));
+    assert_ne!(Addr::UNSPECIFIED_V4, Addr::v4([0; 4]));
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! Times what a program in a sandbox does often: the same program measures inside and outside.
 //!
-//! With `serve ADDRESS` it takes connections one after the other and reads each to its end. Without
-//! arguments it does one job a line of standard input and answers with the nanoseconds that it took
-//! (`CLOCK_MONOTONIC`), or with `error` and why. What it sets up before a job is not timed.
+//! With `serve ADDRESS` it takes connections one after the other and reads each to its end, and datagrams
+//! there and at the next port, which it never looks at: once they find no room the kernel drops them. With
+//! `dial ADDRESS` it connects a UDP socket and ends: with 0, or with [`DENIED`]. Without arguments it
+//! does one job a line of standard input and answers with the nanoseconds that it took
+//! (`CLOCK_MONOTONIC`), for `first` with how many of its programs were denied, or with `error` and
+//! why. What it sets up before a job is not timed.
 #![forbid(unsafe_code)]
 
 use std::{
     env,
+    fs::File,
     io::{self, BufRead as _, Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{Command, ExitCode},
@@ -16,14 +20,20 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::{net::sockopt::set_socket_linger, thread::CpuSet};
+use sha2::{Digest as _, Sha256};
 
 /// What is asked of nginx; it closes the connection after its answer.
 const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: meter\r\nConnection: close\r\n\r\n";
+/// What a datagram carries.
+const DATAGRAM: &[u8] = &[0x5a; 32];
 /// Bytes that one read or write moves.
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Connections that may wait: a server that the scheduler lets wait for some time must not cost a
 /// client the second after which a lost SYN is repeated.
 const BACKLOG: i32 = 4096;
+
+/// Exit code of `dial` where the kernel refuses the connect.
+const DENIED: u8 = 77;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -31,7 +41,13 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         [] => obey(),
         ["serve", address] => serve(address),
-        _ => Err(anyhow::anyhow!("usage: clawd-meter [serve ADDRESS]")),
+        ["dial", address] => match dial(address) {
+            Err(error) if is_denial(&error) => return ExitCode::from(DENIED),
+            dialled => dialled,
+        },
+        _ => Err(anyhow::anyhow!(
+            "usage: clawd-meter [serve ADDRESS | dial ADDRESS]"
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,7 +74,7 @@ fn obey() -> anyhow::Result<()> {
     output.flush()?;
     for line in io::stdin().lock().lines() {
         match job(&line?) {
-            Ok(elapsed) => writeln!(output, "{}", elapsed.as_nanos())?,
+            Ok(answer) => writeln!(output, "{answer}")?,
             Err(error) => writeln!(output, "error {error:#}")?,
         }
         output.flush()?;
@@ -66,17 +82,38 @@ fn obey() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn job(line: &str) -> anyhow::Result<Duration> {
+fn job(line: &str) -> anyhow::Result<u128> {
     let words: Vec<&str> = line.split(' ').collect();
-    match words.as_slice() {
+    let elapsed = match words.as_slice() {
+        ["first", program, address, count] => {
+            return first_connects(program, address, number(count)?);
+        }
         ["udp", address, count] => udp_connects(number(address)?, number(count)?),
+        ["send", "connected", address, count] => {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(number::<SocketAddr>(address)?)?;
+            calls(number(count)?, || Ok(socket.send(DATAGRAM).map(drop)?))
+        }
+        ["send", "to", count, addresses @ ..] => sends(addresses, number(count)?),
         ["tcp", address, count] => tcp_connects(number(address)?, number(count)?),
         ["get", address, count] => gets(number(address)?, number(count)?),
         ["bulk", address, mebibytes] => bulk(number(address)?, number(mebibytes)?),
         ["exec", program, count] => execs(program, number(count)?),
+        ["hash", path] => hash(path),
+        ["call", "getppid", count] => calls(number(count)?, || {
+            std::hint::black_box(rustix::process::getppid());
+            Ok(())
+        }),
+        ["call", "ioctl", count] => {
+            let (pipe, _writer) = io::pipe()?;
+            calls(number(count)?, || {
+                Ok(rustix::io::ioctl_fionread(&pipe).map(drop)?)
+            })
+        }
         ["pin", cpu] => pin(number(cpu)?),
         _ => bail!("no such job: {line}"),
-    }
+    };
+    Ok(elapsed?.as_nanos())
 }
 
 /// Any value that is written in one word.
@@ -85,11 +122,36 @@ fn number<T: FromStr>(word: &str) -> anyhow::Result<T> {
         .map_err(|_unexplained| anyhow::anyhow!("{word} is not what is expected here"))
 }
 
+/// A system call that does next to nothing, again and again.
+fn calls(count: u32, call: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    for _ in 0..count {
+        call()?;
+    }
+    Ok(start.elapsed())
+}
+
 fn udp_connects(address: SocketAddr, count: u32) -> anyhow::Result<Duration> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let start = Instant::now();
     for _ in 0..count {
         socket.connect(address)?;
+    }
+    Ok(start.elapsed())
+}
+
+/// Datagrams with an address of their own, to each of these in turn.
+fn sends(addresses: &[&str], count: u32) -> anyhow::Result<Duration> {
+    let addresses: Vec<SocketAddr> = addresses
+        .iter()
+        .map(|address| number(address))
+        .collect::<anyhow::Result<_>>()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut next = addresses.iter().cycle();
+    let start = Instant::now();
+    for _ in 0..count {
+        let address = next.next().context("no address")?;
+        socket.send_to(DATAGRAM, address)?;
     }
     Ok(start.elapsed())
 }
@@ -140,12 +202,55 @@ fn bulk(address: SocketAddr, mebibytes: usize) -> anyhow::Result<Duration> {
     Ok(start.elapsed())
 }
 
+/// Without environment: programs do more or less by what they find there.
 fn execs(program: &str, count: u32) -> anyhow::Result<Duration> {
     let start = Instant::now();
     for _ in 0..count {
-        let status = Command::new(program).status()?;
+        let status = Command::new(program).env_clear().status()?;
         ensure!(status.success(), "{program} ended with {status}");
     }
+    Ok(start.elapsed())
+}
+
+/// Starts a program that connects at once, again and again; tells how often it was denied.
+fn first_connects(program: &str, address: &str, count: u32) -> anyhow::Result<u128> {
+    let mut denials = 0;
+    for _ in 0..count {
+        let status = Command::new(program).args(["dial", address]).status()?;
+        match status.code() {
+            Some(0) => {}
+            Some(code) if code == i32::from(DENIED) => denials += 1,
+            _ => bail!("{program} ended with {status}"),
+        }
+    }
+    Ok(denials)
+}
+
+fn dial(address: &str) -> anyhow::Result<()> {
+    let address: SocketAddr = number(address)?;
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.connect(address)?;
+    Ok(())
+}
+
+fn is_denial(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// Hashes a file as the exec gate does.
+fn hash(path: &str) -> anyhow::Result<Duration> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let start = Instant::now();
+    loop {
+        let length = file.read(&mut chunk)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&chunk[..length]);
+    }
+    std::hint::black_box(hasher.finalize());
     Ok(start.elapsed())
 }
 
@@ -161,6 +266,9 @@ fn serve(address: &str) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
     rustix::net::listen(&listener, BACKLOG)?;
+    let address = listener.local_addr()?;
+    let next = SocketAddr::new(address.ip(), address.port() + 1);
+    let _datagrams = (UdpSocket::bind(address)?, UdpSocket::bind(next)?);
     println!("ready");
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {

@@ -8,8 +8,8 @@ use std::{
 
 use super::is_there;
 use crate::{
-    leftovers::remove_cgroup,
-    mounts::{BPFFS, cgroup2_mount},
+    leftovers::{remove_cgroup, remove_cgroup_tree},
+    mounts::{BPFFS, cgroup1_mounts, cgroup2_mount},
     scratch::Scratch,
 };
 
@@ -24,6 +24,8 @@ pub struct Paths {
     pub bpffs: PathBuf,
     /// The cgroup that holds the sandboxes' cgroups.
     pub cgroup_parent: PathBuf,
+    /// What stands for it in hierarchies of version 1.
+    pub legacy_parents: Vec<PathBuf>,
 }
 
 impl Paths {
@@ -37,6 +39,9 @@ impl Paths {
             state_dir: scratch.path("state"),
             bpffs: Path::new(BPFFS).join(scratch.name()),
             cgroup_parent: cgroup2_mount()?.join(scratch.name()),
+            legacy_parents: (cgroup1_mounts()?.iter())
+                .map(|mount| mount.join(scratch.name()))
+                .collect(),
         })
     }
 
@@ -60,6 +65,7 @@ impl Paths {
     pub fn existing(&self) -> Vec<&Path> {
         let all = [&self.socket, &self.bpffs, &self.cgroup_parent];
         all.into_iter()
+            .chain(&self.legacy_parents)
             .map(PathBuf::as_path)
             .filter(|path| is_there(path))
             .collect()
@@ -77,6 +83,11 @@ impl Paths {
             && let Err(error) = remove_cgroup(&self.cgroup_parent)
         {
             eprintln!("{} stays: {error}", self.cgroup_parent.display());
+        }
+        for path in self.legacy_parents.iter().filter(|path| is_there(path)) {
+            if let Err(error) = remove_cgroup_tree(path) {
+                eprintln!("{} stays: {error}", path.display());
+            }
         }
         if is_there(&self.bpffs)
             && let Err(error) = fs::remove_dir_all(&self.bpffs)

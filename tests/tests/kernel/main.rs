@@ -2,11 +2,39 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod compatibility;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod detach;
+#[cfg(test)]
+mod enter;
+#[cfg(test)]
+mod environment;
+#[cfg(test)]
+mod escapes;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod filesystems;
+#[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod identity;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod lineage;
+#[cfg(test)]
+mod packets;
+#[cfg(test)]
+mod pins;
+#[cfg(test)]
+mod programs;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
@@ -20,6 +48,14 @@ mod sockets;
 #[cfg(test)]
 mod spellings;
 #[cfg(test)]
+mod starts;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod sweeping;
+#[cfg(test)]
+mod syscalls;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod verified;

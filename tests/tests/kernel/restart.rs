@@ -1,5 +1,10 @@
 //! A daemon that was killed, and the one after it.
 
+mod kills;
+mod side_by_side;
+mod upgrade;
+mod watched;
+
 use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt as _};
 
 use clawd_tests::Address;
@@ -162,7 +167,7 @@ fn marked_and_own_mounts(pid: u32) -> (HashSet<u32>, HashSet<u32>) {
 }
 
 #[test]
-fn next_daemon_watches_no_mount_of_the_host_whatever_the_sandbox_moved() {
+fn next_daemon_watches_no_mount_of_the_host_whatever_was_moved() {
     let mut world = World::start();
     let folder = world.daemon.scratch().folder("moved", 0o777).unwrap();
     fs::create_dir_all(folder.join("t/usr")).unwrap();
@@ -170,17 +175,27 @@ fn next_daemon_watches_no_mount_of_the_host_whatever_the_sandbox_moved() {
     let trees = format!("[/usr, {}/t/usr]", folder.display());
     let writable = format!("[{}]", folder.display());
     let mut prober = world.prober("box", &direct_with(&trees, &writable, ""));
-    // Where its programs were, a link now leads to the root, and so to the host's own programs.
-    let script = format!(
-        "cd {} && mv t old && ln -s / t && ls -d t/usr/bin",
-        folder.display()
+    // The sandbox itself cannot.
+    let mut sees = |script: &str| {
+        let script = format!("cd {} && {script}", folder.display());
+        prober.ask(&json!({ "do": "run", "argv": ["sh", "-c", script] }))
+    };
+    let answer = sees("mv t old");
+    assert!(
+        answer["ok"]["err"]
+            .as_str()
+            .is_some_and(|err| err.contains("busy")),
+        "{answer}"
     );
-    let answer = prober.ask(&json!({ "do": "run", "argv": ["sh", "-c", script] }));
+    // Where its programs were, a link now leads to the root, and so to the host's own programs.
+    fs::rename(folder.join("t"), folder.join("old")).unwrap();
+    std::os::unix::fs::symlink("/", folder.join("t")).unwrap();
+    let answer = sees("ls -d t/usr/bin");
     assert_eq!(answer["ok"]["code"], 0, "{answer}");
     world.daemon.kill9().unwrap();
     world.daemon.launch().unwrap();
     assert_eq!(world.daemon.ps().len(), 1);
-    let (marked, own) = marked_and_own_mounts(world.daemon.pid().unwrap());
+    let (marked, own) = marked_and_own_mounts(world.daemon.gate_pid().unwrap());
     assert!(!marked.is_empty());
     assert!(marked.is_disjoint(&own), "{marked:?} {own:?}");
 }

@@ -1,7 +1,12 @@
 //! What a policy's words mean in the kernel.
 
+mod denying;
+mod generated;
+
+use std::net::Ipv4Addr;
+
 use clawd_tests::{Address, UDP_ECHO, sha256_of_file};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{CURL_ENTRY, Denial, PYTHON_ENTRY, World, direct, group, tcp};
 
@@ -124,4 +129,46 @@ fn every_one_of_256_entries_counts() {
     world.allows(&mut prober, &tcp(Address::A, 7000));
     let want = Denial::tcp("binary_not_listed", Address::B, 7000);
     world.refuses(&mut prober, "box", &tcp(Address::B, 7000), &want);
+}
+
+/// A policy of ten thousand rules, each of an address and a port of its own; the last is the test's.
+#[test]
+fn ten_thousand_rules_are_pushed_and_judged() {
+    let world = World::start();
+    let mut endpoints: Vec<String> = (0..10_000_u32)
+        .map(|i| {
+            let address = Ipv4Addr::from(0x0a00_0000 + i * 3);
+            format!("{{ host: {address}, port: {} }}", 10_000 + i)
+        })
+        .collect();
+    endpoints.push("{ host: 192.0.2.10, port: 7000 }".to_owned());
+    let large = direct(&group("large", &endpoints.join(", "), PYTHON_ENTRY));
+    let small = direct(&group(
+        "small",
+        "{ host: 192.0.2.11, port: 7000 }",
+        PYTHON_ENTRY,
+    ));
+    let mut prober = world.prober("box", &small);
+    for _ in 0..2 {
+        world.allows(&mut prober, &tcp(Address::B, 7000));
+        let took_us = push(&world, "box", &large);
+        println!("a push of 10,000 rules took {took_us} us");
+        world.allows(&mut prober, &tcp(Address::A, 7000));
+        let want = Denial::tcp("address_not_listed", Address::B, 7000);
+        world.refuses(&mut prober, "box", &tcp(Address::B, 7000), &want);
+        let want = Denial::tcp("port_not_listed", Address::A, 10_000);
+        world.refuses(&mut prober, "box", &tcp(Address::A, 10_000), &want);
+        push(&world, "box", &small);
+    }
+}
+
+/// Pushes a policy; returns how many microseconds that took.
+fn push(world: &World, sandbox: &str, policy: &str) -> u64 {
+    let file = world.daemon.policy_file(policy);
+    let file = file.to_str().expect("UTF-8");
+    let push = ["policy", "push", "--json", "--sandbox", sandbox, file];
+    let pushed = world.daemon.clawctl(push).output().expect("clawctl");
+    assert!(pushed.status.success(), "{pushed:?}");
+    let report: Value = serde_json::from_slice(&pushed.stdout).expect("JSON");
+    report["elapsed_us"].as_u64().expect("a number")
 }

@@ -20,6 +20,13 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("signal");
 }
 
+/// Waits until a start is over: its command may say something before.
+fn is_listed(daemon: &Daemon, name: &str) {
+    eventually("it has started", || {
+        daemon.ps().iter().any(|sandbox| sandbox["name"] == name)
+    });
+}
+
 /// Starts `sh -c script` with pipes, and waits for its first line.
 fn start(
     daemon: &Daemon,
@@ -36,6 +43,7 @@ fn start(
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
+    is_listed(daemon, name);
     (child, output)
 }
 
@@ -232,7 +240,7 @@ fn status_says_that_everything_is_in_force() {
     assert_eq!(status[0]["health"], "healthy", "{status:?}");
     assert_eq!(status[0]["problems"], json!([]));
     let hooks = status[0]["hooks"].as_array().unwrap();
-    assert_eq!(hooks.len(), 8, "{hooks:?}");
+    assert_eq!(hooks.len(), 10, "{hooks:?}");
     assert!(
         hooks.iter().all(|hook| hook["attached"] == true),
         "{hooks:?}"
@@ -253,6 +261,7 @@ fn status_shows_a_sandbox_whose_landlock_is_not_whole_as_degraded() {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
+    is_listed(&daemon, "box");
     let whole = daemon.ps()[0]["layers"]["landlock"] == "fully_enforced";
     let abi = daemon.ps()[0]["layers"]["landlock_abi"].as_u64().unwrap();
     // The host's abstract sockets are scoped from ABI 6 on (Linux 6.12).

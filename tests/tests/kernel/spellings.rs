@@ -1,9 +1,11 @@
 //! One destination has many spellings, and some that never are one.
 
+use std::{io::ErrorKind, net::TcpListener};
+
 use clawd_tests::{Address, UDP_ECHO};
 use serde_json::{Value, json};
 
-use crate::support::{Denial, PYTHON_ENTRY, World, closed, direct, group, tcp};
+use crate::support::{Denial, PYTHON_ENTRY, World, closed, direct, eventually, group, tcp};
 
 /// Everything of both families, for Python: what is refused under it is refused for what it is.
 fn wide() -> String {
@@ -134,6 +136,91 @@ fn unspecified_address_is_judged_as_loopback() {
     }
 }
 
+const MAPPED_HOST: &str = "::ffff:192.0.2.1";
+
+/// Port 7000 of these hosts, for Python.
+fn at(hosts: &[&str]) -> String {
+    let endpoints = hosts.iter().flat_map(|host| {
+        ["tcp", "udp"]
+            .map(|protocol| format!("{{ host: {host}, port: 7000, protocol: {protocol} }}"))
+    });
+    let endpoints: Vec<_> = endpoints.collect();
+    direct(&group("g", &endpoints.join(", "), PYTHON_ENTRY))
+}
+
+/// An attempt with a socket that is bound to an address or a device.
+fn spelled(how: &str, address: &str, (to, place): (&str, &str)) -> Value {
+    with(
+        json!({ "do": how, "addr": address, "port": 7000 }),
+        to,
+        place,
+    )
+}
+
+#[test]
+fn unspecified_address_of_a_bound_socket_is_refused_as_what_the_kernel_makes_of_it() {
+    let world = World::start();
+    // Where loopback is listed, a wrong guess would be allowed, and nothing would come of it.
+    let mut prober = world.prober("box", &at(&["127.0.0.1", "::1"]));
+    for (address, place, judged) in [
+        ("0.0.0.0", ("bind", Address::HOST_V4), Address::HOST_V4),
+        ("0.0.0.0", ("device", "up0"), "0.0.0.0"),
+        ("::ffff:0.0.0.0", ("bind", MAPPED_HOST), Address::HOST_V4),
+        ("::ffff:0.0.0.0", ("device", "up0"), "0.0.0.0"),
+    ] {
+        let want = Denial::tcp("address_not_listed", judged, 7000);
+        let ask = spelled("tcp", address, place);
+        world.refuses(&mut prober, "box", &ask, &want);
+        let want = Denial {
+            protocol: "udp",
+            ..want
+        };
+        let ask = spelled("udp_connect", address, place);
+        world.refuses(&mut prober, "box", &ask, &want);
+        let want = Denial::sendmsg("address_not_listed", judged, 7000);
+        let ask = spelled("udp_sendto", address, place);
+        world.refuses(&mut prober, "box", &ask, &want);
+    }
+    // IPv4's loopback, by a socket that only looks like one of IPv6.
+    let mut prober = world.prober("six", &at(&["::1"]));
+    let want = Denial::tcp("address_not_listed", "127.0.0.1", 7000);
+    let ask = spelled("tcp", "::", ("bind", MAPPED_HOST));
+    world.refuses(&mut prober, "six", &ask, &want);
+}
+
+#[test]
+fn unspecified_address_of_a_bound_socket_reaches_what_is_listed() {
+    let world = World::start();
+    let [host, loopback] = world.internet.host().run(|| {
+        let at = |host: &str| TcpListener::bind((host, 7000)).expect("free");
+        [at(Address::HOST_V4), at("127.0.0.1")]
+    });
+    for (listed, address, place, server) in [
+        (
+            Address::HOST_V4,
+            "0.0.0.0",
+            ("bind", Address::HOST_V4),
+            &host,
+        ),
+        (
+            Address::HOST_V4,
+            "::ffff:0.0.0.0",
+            ("bind", MAPPED_HOST),
+            &host,
+        ),
+        ("127.0.0.1", "::", ("bind", MAPPED_HOST), &loopback),
+        ("127.0.0.1", "0.0.0.0", ("bind", "127.0.0.1"), &loopback),
+        ("127.0.0.1", "0.0.0.0", ("device", "lo"), &loopback),
+    ] {
+        let mut prober = world.prober("box", &at(&[listed]));
+        let ask = with(spelled("tcp", address, place), "talk", false);
+        let answer = prober.ask(&ask);
+        assert_eq!(answer["ok"], "connected", "{ask}: {answer}");
+        server.accept().expect("a connection");
+        prober.end().expect("its end");
+    }
+}
+
 #[test]
 fn loopback_is_free_in_a_network_of_its_own() {
     let world = World::start();
@@ -154,19 +241,62 @@ fn loopback_is_free_in_a_network_of_its_own() {
 #[test]
 fn loopback_of_the_host_needs_a_rule() {
     let world = World::start();
+    let servers = world.internet.host().run(|| {
+        ["127.0.0.1:7000", "127.0.0.2:7000"].map(|at| TcpListener::bind(at).expect("free"))
+    });
+    for server in &servers {
+        server.set_nonblocking(true).expect("an ordinary socket");
+    }
+    let nobody_came = |server: &TcpListener| {
+        let error = server.accept().expect_err("nobody may come");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    };
     let mut prober = world.prober("closed", &one());
     let before = world.denials("closed", 0).len();
-    let answer = prober.ask(&json!({ "do": "listen", "addr": "127.0.0.1" }));
+    let answer = prober.ask(&tcp("127.0.0.1", 7000));
     assert_eq!(answer["name"], "EPERM", "{answer}");
     assert_eq!(world.denials("closed", 0).len(), before + 1);
+    servers.iter().for_each(nobody_came);
     let policy = direct(&group(
         "loopback",
         "{ host: 127.0.0.1, port: 7000 }",
         PYTHON_ENTRY,
     ));
     let mut prober = world.prober("open", &policy);
-    assert_eq!(prober.ask(&tcp("127.0.0.1", 7000))["name"], "ECONNREFUSED");
+    let silent = json!({ "do": "tcp", "addr": "127.0.0.1", "port": 7000, "talk": false });
+    assert_eq!(prober.ask(&silent)["ok"], "connected");
+    let [first, second] = &servers;
+    eventually("the listed server is reached", || first.accept().is_ok());
     assert_eq!(prober.ask(&tcp("127.0.0.2", 7000))["name"], "EPERM");
+    nobody_came(second);
+}
+
+#[test]
+fn loopback_server_of_the_same_sandbox_needs_none() {
+    let world = World::start();
+    let mut prober = world.prober("box", &one());
+    for (addr, to) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("0.0.0.0", "127.0.0.9"),
+    ] {
+        let answer = prober.ask(&json!({ "do": "listen", "addr": addr, "to": to }));
+        assert_eq!(answer["ok"], "ping", "{to}: {answer}");
+    }
+    // Another sandbox's is another's.
+    let mut other = world.prober("other", &one());
+    let port = prober.ask(&json!({ "do": "serve", "addr": "127.0.0.1" }))["ok"]
+        .as_u64()
+        .and_then(|port| u16::try_from(port).ok())
+        .expect("a port");
+    world.refuses(
+        &mut other,
+        "other",
+        &tcp("127.0.0.1", port),
+        &Denial::tcp("address_not_listed", "127.0.0.1", port),
+    );
+    assert_eq!(prober.ask(&tcp("127.0.0.1", port))["ok"], "ping");
 }
 
 #[test]

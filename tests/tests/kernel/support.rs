@@ -51,6 +51,15 @@ pub(crate) fn group(name: &str, endpoints: &str, binaries: &str) -> String {
     format!("  {name}: {{ endpoints: [{endpoints}], binaries: [{binaries}] }}\n")
 }
 
+/// An entry of `network_policies` that denies these endpoints to these binaries, or with none to all.
+pub(crate) fn denying(name: &str, endpoints: &str, binaries: &str) -> String {
+    let binaries = match binaries {
+        "" => String::new(),
+        binaries => format!(", binaries: [{binaries}]"),
+    };
+    format!("  {name}: {{ action: deny, endpoints: [{endpoints}]{binaries} }}\n")
+}
+
 /// An attempt to talk by TCP.
 pub(crate) fn tcp(addr: &str, port: u16) -> Value {
     json!({ "do": "tcp", "addr": addr, "port": port })
@@ -76,6 +85,13 @@ pub(crate) fn eventually(told: &str, mut what: impl FnMut() -> bool) {
     }
 }
 
+/// How many attempts these records tell of: of alike ones in a second some by themselves, the rest as a
+/// count.
+pub(crate) fn told_in_all(records: &[Value]) -> u64 {
+    let counts = records.iter().map(|record| record["count"].as_u64());
+    counts.map(|count| count.unwrap_or(1)).sum()
+}
+
 /// A denial as the audit log should tell it.
 pub(crate) struct Denial<'a> {
     pub(crate) reason: &'a str,
@@ -83,6 +99,8 @@ pub(crate) struct Denial<'a> {
     pub(crate) port: u16,
     pub(crate) protocol: &'a str,
     pub(crate) activity: &'a str,
+    /// The rule that is named.
+    pub(crate) rule: Option<&'a str>,
     /// The program that was refused, where the host has it.
     pub(crate) exe: &'a Path,
 }
@@ -96,7 +114,17 @@ impl<'a> Denial<'a> {
             port,
             protocol: "tcp",
             activity: "connect",
+            rule: None,
             exe: Path::new(PYTHON),
+        }
+    }
+
+    /// The same by a rule that denies.
+    pub(crate) fn by(self, rule: &'a str) -> Self {
+        Self {
+            reason: "denied_by_rule",
+            rule: Some(rule),
+            ..self
         }
     }
 
@@ -196,7 +224,7 @@ impl World {
             sha256_of_file(&exe).expect("its content"),
             "{denial}"
         );
-        assert_eq!(denial["rule"], Value::Null, "{denial}");
+        assert_eq!(denial["rule"].as_str(), want.rule, "{denial}");
         assert_eq!(denial["class"]["uid"], 4001, "{denial}");
         assert!(denial["pid"].as_u64() > Some(1), "{denial}");
     }

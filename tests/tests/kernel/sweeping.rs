@@ -3,15 +3,17 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use clawd_tests::{Address, BPFFS, cgroup2_mount, sweep};
+use clawd_tests::{
+    Address, BPFFS, FileSystem, FuseMirror, Kind, cgroup2_mount, mounts_below, sweep,
+};
 
-use crate::support::{PYTHON_ENTRY, World, direct, eventually, group, tcp};
+use crate::support::{PYTHON_ENTRY, World, direct_with, eventually, group, tcp};
 
 /// Set for the run that will be killed.
 const VICTIM: &str = "CLAWD_TESTS_VICTIM";
@@ -47,11 +49,31 @@ fn killed_run_is_swept_away() {
         left.iter().all(|path| path.exists()),
         "the run left nothing to sweep away"
     );
+    let folder = &left[2];
+    // An overlay has a tmpfs for its layers; and there is the mirror.
+    assert_eq!(
+        mounts_below(folder).unwrap().len(),
+        Kind::ALL.len() + 2,
+        "{:?}",
+        mounts_below(folder)
+    );
+    assert_eq!(loop_devices(folder), 3);
     // The daemon dies with the run; only then nothing makes anything new.
     eventually("its programs are gone", || running(&name, "clawd") == 0);
     sweep();
     assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+    assert_eq!(mounts_below(folder).unwrap(), Vec::<PathBuf>::new());
     eventually("its sandbox is gone", || running(&name, "") == 0);
+    eventually("its loop devices are free", || loop_devices(folder) == 0);
+}
+
+/// How many loop devices have a file below `folder` beneath them, or had it before it was removed.
+fn loop_devices(folder: &Path) -> usize {
+    let devices = fs::read_dir("/sys/block").unwrap().flatten();
+    devices
+        .filter_map(|device| fs::read_to_string(device.path().join("loop/backing_file")).ok())
+        .filter(|file| Path::new(file.trim()).starts_with(folder))
+        .count()
 }
 
 /// How many processes name `scratch` in their arguments and `program` in their first.
@@ -71,11 +93,22 @@ fn running(scratch: &str, program: &str) -> usize {
 
 fn be_killed() -> ! {
     let world = World::start();
-    let policy = direct(&group(
-        "g",
-        "{ host: 192.0.2.10, port: 7000 }",
-        PYTHON_ENTRY,
-    ));
+    let scratch = world.daemon.scratch();
+    let disks = Kind::ALL.map(|kind| FileSystem::mount(scratch, kind, kind.name()).unwrap());
+    let mirror = FuseMirror::mount(scratch, disks[0].path(), "mirror").expect("bindfs");
+    // The sandbox sees all of them: it must not keep them once it is gone.
+    let trees: Vec<String> = disks
+        .iter()
+        .map(FileSystem::path)
+        .chain([mirror.path()])
+        .map(|path| format!(", {}", path.display()))
+        .collect();
+    let endpoint = "{ host: 192.0.2.10, port: 7000 }";
+    let policy = direct_with(
+        &format!("[/usr{}]", trees.concat()),
+        "[]",
+        &group("g", endpoint, PYTHON_ENTRY),
+    );
     let mut prober = world.prober("box", &policy);
     world.allows(&mut prober, &tcp(Address::A, 7000));
     println!("\nvictim: {}", world.daemon.scratch().name());

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
+
+/// Whether [`go_first`] has done what it says.
+static GOES_FIRST: AtomicBool = AtomicBool::new(false);
 
 /// Lines for the head of a report: the kernel, then the processors. Nothing in them changes from run
 /// to run on one machine.
@@ -21,20 +25,57 @@ pub(crate) fn lines() -> [String; 2] {
 /// Has this process, and everything that it starts from now on, go before all ordinary work of the
 /// machine; what is measured inside and outside alike. Returns a line for the head of a report.
 pub(crate) fn go_first() -> String {
-    match real_time() {
-        Ok(()) => "scheduling real-time, inside and outside".to_owned(),
+    match real_time(std::process::id()) {
+        Ok(()) => {
+            GOES_FIRST.store(true, Ordering::Relaxed);
+            "scheduling real-time, inside and outside; the exec gate ordinary".to_owned()
+        }
         Err(error) => format!("scheduling ordinary, so other work on the machine shows: {error:#}"),
     }
 }
 
-fn real_time() -> anyhow::Result<()> {
+fn real_time(pid: u32) -> anyhow::Result<()> {
     let mut command = Command::new("chrt");
-    command.args(["--rr", "--pid", "1", &std::process::id().to_string()]);
+    command.args(["--all-tasks", "--rr", "--pid", "1", &pid.to_string()]);
+    run(&mut command)
+}
+
+/// Does `work` with these processes, and this one, scheduled as usual: more of them than there are
+/// processors would keep the exec gate, which has no priority, from ever answering.
+///
+/// # Errors
+/// Those of `work`, or `chrt` failed.
+pub(crate) fn as_usual<T>(
+    pids: &[u32],
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if !GOES_FIRST.load(Ordering::Relaxed) {
+        return work();
+    }
+    let all = || pids.iter().copied().chain([std::process::id()]);
+    all().try_for_each(go_as_usual)?;
+    let done = work();
+    let restored = all().try_for_each(real_time);
+    let done = done?;
+    restored.map(|()| done)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command.output().context("cannot start chrt")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+/// Has a process be scheduled as if nothing had gone first, with all its threads.
+///
+/// # Errors
+/// `chrt` failed.
+pub(crate) fn go_as_usual(pid: u32) -> anyhow::Result<()> {
+    let mut command = Command::new("chrt");
+    command.args(["--all-tasks", "--other", "--pid", "0", &pid.to_string()]);
+    run(&mut command)
 }
 
 /// The processors' name, where the kernel tells one.

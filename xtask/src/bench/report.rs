@@ -15,6 +15,12 @@ pub(crate) enum Bound {
     RatioAtLeast(f64),
     /// The figure itself.
     Below(f64),
+    /// The figure itself, which is a count of what must not happen.
+    None,
+    /// The figure itself, or inside by outside: whichever is less.
+    AtLeastOrRatio(f64, f64),
+    /// The figure itself, on machines that come to it outside.
+    AtLeastWherePossible(f64),
 }
 
 /// One measured figure.
@@ -54,6 +60,21 @@ impl Bound {
             Self::RatioAtMost(limit) => row.ratio().is_some_and(|value| value <= limit),
             Self::RatioAtLeast(limit) => row.ratio().is_some_and(|value| value >= limit),
             Self::Below(limit) => row.value.median < limit,
+            Self::None => row.value.median <= 0.0,
+            Self::AtLeastOrRatio(limit, ratio) => {
+                row.value.median >= limit || row.ratio().is_some_and(|value| value >= ratio)
+            }
+            Self::AtLeastWherePossible(limit) => row.value.median >= limit,
+        }
+    }
+
+    fn result(self, row: &Row) -> &'static str {
+        match self {
+            _ if self.is_met_by(row) => "met",
+            Self::AtLeastWherePossible(limit) if !row.baseline_reaches(limit) => {
+                "machine too slow outside"
+            }
+            _ => "MISSED",
         }
     }
 
@@ -63,6 +84,9 @@ impl Bound {
             Self::RatioAtMost(limit) => format!("ratio at most {limit}"),
             Self::RatioAtLeast(limit) => format!("ratio at least {limit}"),
             Self::Below(limit) => format!("below {limit} {unit}"),
+            Self::None => "none".to_owned(),
+            Self::AtLeastOrRatio(limit, ratio) => format!("at least {limit} {unit} or {ratio}"),
+            Self::AtLeastWherePossible(limit) => format!("at least {limit} {unit}"),
         }
     }
 }
@@ -80,7 +104,12 @@ impl Row {
         (baseline != 0.0).then(|| self.value.median / baseline)
     }
 
-    /// `{"name", "value", "unit", "baseline", "ratio"}`; null for what there is not.
+    fn baseline_reaches(&self, limit: f64) -> bool {
+        self.baseline
+            .is_some_and(|baseline| baseline.median >= limit)
+    }
+
+    /// `{"name", "value", "unit", "baseline", "ratio", "bound", "result"}`; null for what there is not.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "name": self.name,
@@ -88,6 +117,8 @@ impl Row {
             "unit": self.unit,
             "baseline": self.baseline.map(|summary| rounded(summary.median)),
             "ratio": self.ratio().map(rounded),
+            "bound": self.bound.map(|bound| bound.shown(self.unit)),
+            "result": self.bound.map(|bound| bound.result(self)),
         })
     }
 
@@ -118,14 +149,7 @@ impl Row {
             })),
             or_dash(self.ratio().map(|value| format!("{value:.3}"))),
             or_dash(self.bound.map(|bound| bound.shown(self.unit))),
-            or_dash(self.bound.map(|bound| {
-                let result = if bound.is_met_by(self) {
-                    "met"
-                } else {
-                    "MISSED"
-                };
-                result.to_owned()
-            })),
+            or_dash(self.bound.map(|bound| bound.result(self).to_owned())),
             spread,
         ]
     }
@@ -201,6 +225,13 @@ mod tests {
             (8.9, Some(0.0), Bound::RatioAtLeast(0.9), false),
             (29.9, None, Bound::Below(30.0), true),
             (30.0, None, Bound::Below(30.0), false),
+            (0.0, None, Bound::None, true),
+            (1.0, None, Bound::None, false),
+            (1.5, Some(9.0), Bound::AtLeastOrRatio(1.5, 0.85), true),
+            (0.9, Some(1.0), Bound::AtLeastOrRatio(1.5, 0.85), true),
+            (1.4, Some(9.0), Bound::AtLeastOrRatio(1.5, 0.85), false),
+            (10.0, Some(12.0), Bound::AtLeastWherePossible(10.0), true),
+            (9.0, Some(12.0), Bound::AtLeastWherePossible(10.0), false),
         ] {
             let row = row(value, baseline, Some(bound));
             assert_eq!(bound.is_met_by(&row), met, "{row:?}");
@@ -208,14 +239,27 @@ mod tests {
     }
 
     #[test]
+    fn bound_that_the_machine_cannot_reach_is_told_from_one_that_was_missed() {
+        let bound = Bound::AtLeastWherePossible(10.0);
+        assert_eq!(bound.result(&row(11.0, Some(12.0), None)), "met");
+        assert_eq!(bound.result(&row(7.0, Some(12.0), None)), "MISSED");
+        assert_eq!(
+            bound.result(&row(7.0, Some(8.0), None)),
+            "machine too slow outside"
+        );
+    }
+
+    #[test]
     fn json_has_the_documented_fields_and_null_for_what_is_not_there() {
         assert_eq!(
             row(3.0, Some(2.0), None).to_json(),
-            json!({"name": "tcp", "value": 3.0, "unit": "us", "baseline": 2.0, "ratio": 1.5})
+            json!({"name": "tcp", "value": 3.0, "unit": "us", "baseline": 2.0, "ratio": 1.5,
+                "bound": null, "result": null})
         );
         assert_eq!(
-            row(1.23456, None, None).to_json(),
-            json!({"name": "tcp", "value": 1.235, "unit": "us", "baseline": null, "ratio": null})
+            row(1.23456, None, Some(Bound::Below(1.0))).to_json(),
+            json!({"name": "tcp", "value": 1.235, "unit": "us", "baseline": null, "ratio": null,
+                "bound": "below 1 us", "result": "MISSED"})
         );
     }
 

@@ -6,16 +6,16 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use clawd_common::addr::Addr;
-use clawd_common::decide::{GrantMask, PROTOCOL_TCP, PROTOCOL_UDP, Query, decide};
+use clawd_common::decide::{MaskValue, PROTOCOL_TCP, PROTOCOL_UDP, Query, decide};
 use clawd_common::verdict::{Reason, Verdict};
-use clawd_policy::{BinaryMatcher, Endpoint, GrantEntry, MapImage, Prefix, RuleGroup};
+use clawd_policy::{Binary, BinaryMatcher, Endpoint, GrantEntry, MapImage, Prefix, RuleGroup};
 
 use super::attempt::{Attempt, Protocol};
 
 /// Any id but 0 does: the tables hold one policy.
 const POLICY_ID: u32 = 1;
-/// The only file in the tables: the one that is asked about.
-const FILE_ID: u32 = 1;
+/// The only line of executables in the tables: the one that is asked about.
+const CHAIN: u32 = 1;
 
 /// A compiled policy with the hashes that its `path:` entries stand for.
 pub(super) struct Rules {
@@ -25,14 +25,26 @@ pub(super) struct Rules {
     listed: Vec<String>,
 }
 
+/// The program that makes an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) path: &'a Path,
+    /// In hexadecimal; `None` is a program without identity.
+    pub(super) sha256: Option<&'a str>,
+    /// The hash of the program that started it, where that is one that counts.
+    pub(super) started_by: Option<&'a str>,
+}
+
 /// What the policy says about one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expectation {
     pub(super) allowed: bool,
     /// As in audit records.
     pub(super) reason: &'static str,
-    /// The rule that allows it, as in audit records.
+    /// The rule that allows it, or would for the pinned content, as in audit records.
     pub(super) rule: Option<String>,
+    /// The content that the rule's path had at first, where it has another now.
+    pub(super) pinned: Option<String>,
 }
 
 // === impl Rules ===
@@ -54,6 +66,9 @@ impl Rules {
                     hash(path).with_context(|| format!("cannot resolve {entry}"))?
                 }
                 BinaryMatcher::Sha256(digest) => clawd_audit::Digest(*digest).to_string(),
+                BinaryMatcher::Pattern(pattern) => {
+                    return Err(anyhow!("the demo names its programs, {pattern} does not"));
+                }
             };
             Ok((entry, sha256))
         };
@@ -70,19 +85,13 @@ impl Rules {
         &self.listed
     }
 
-    /// Decides `attempt` of a program with this hash; `None` is a program without identity.
-    pub(super) fn expect(&self, attempt: &Attempt, sha256: Option<&str>) -> Expectation {
-        let mut mask = GrantMask::ZERO;
-        for (bit, (_, listed)) in self.entries.iter().enumerate() {
-            if sha256 == Some(listed.as_str()) {
-                mask.insert(bit);
-            }
-        }
-        let masks = BTreeMap::from([(FILE_ID, mask)]);
+    /// Decides `attempt` of a program.
+    pub(super) fn expect(&self, attempt: &Attempt, asker: &Asker<'_>) -> Expectation {
+        let masks = BTreeMap::from([(CHAIN, self.mask(asker))]);
         let query = Query {
             policy_id: POLICY_ID,
             sandbox_flags: 0,
-            file_id: if sha256.is_some() { FILE_ID } else { 0 },
+            chain: if asker.sha256.is_some() { CHAIN } else { 0 },
             scope_id: 0,
             addr: match attempt.to.ip() {
                 IpAddr::V4(ip) => Addr::v4(ip.octets()),
@@ -97,6 +106,21 @@ impl Rules {
         self.explain(decide(&self.image.lookup(&masks), &query))
     }
 
+    fn mask(&self, asker: &Asker<'_>) -> MaskValue {
+        let mut mask = MaskValue::ZERO;
+        for (bit, (entry, listed)) in self.entries.iter().enumerate() {
+            if asker.sha256 == Some(listed) {
+                mask.own.insert(bit);
+            } else if matches!(&entry.matcher, BinaryMatcher::Path(path) if path == asker.path) {
+                mask.changed.insert(bit);
+            }
+            if entry.descendants && asker.started_by == Some(listed) {
+                mask.lineage.insert(bit);
+            }
+        }
+        mask
+    }
+
     fn explain(&self, verdict: Verdict) -> Expectation {
         let entry = usize::try_from(verdict.grant_index)
             .ok()
@@ -105,6 +129,9 @@ impl Rules {
             allowed: verdict.is_allowed(),
             reason: verdict.reason.name(),
             rule: entry.map(|(entry, _)| entry.to_string()),
+            pinned: entry
+                .filter(|_| verdict.reason == Reason::BinaryChanged)
+                .map(|(_, listed)| listed.clone()),
         }
     }
 }
@@ -113,7 +140,6 @@ impl Rules {
 fn listed(group: &RuleGroup) -> Vec<String> {
     let binaries: Vec<String> = group.binaries.iter().map(binary).collect();
     let line = |endpoint: &Endpoint| {
-        let ports: Vec<String> = endpoint.ports.iter().map(u16::to_string).collect();
         let protocol = match endpoint.protocol {
             clawd_policy::Protocol::Tcp => "tcp",
             clawd_policy::Protocol::Udp => "udp",
@@ -123,7 +149,7 @@ fn listed(group: &RuleGroup) -> Vec<String> {
             group.name,
             binaries.join(", "),
             addresses(endpoint.prefix),
-            ports.join(", ")
+            endpoint.ports
         )
     };
     group.endpoints.iter().map(line).collect()
@@ -139,11 +165,16 @@ fn addresses(prefix: Prefix) -> String {
     }
 }
 
-fn binary(matcher: &BinaryMatcher) -> String {
-    match matcher {
+fn binary(binary: &Binary) -> String {
+    let program = match &binary.matcher {
         BinaryMatcher::Path(path) => path.display().to_string(),
+        BinaryMatcher::Pattern(pattern) => pattern.to_string(),
         BinaryMatcher::Sha256(digest) => clawd_audit::Digest(*digest).to_string(),
+    };
+    if binary.descendants {
+        return format!("{program} and what it starts");
     }
+    program
 }
 
 // === impl Expectation ===
@@ -175,20 +206,68 @@ mod tests {
 
     const CURL: &str = "c0ffee";
     const PYTHON: &str = "beef";
+    const DRIVER: &str = "d0d0";
+    const TOOL: &str = "700l";
 
     fn rules() -> Rules {
         let hash = |path: &Path| {
-            Ok(if path == Path::new("/usr/bin/curl") {
-                CURL.to_owned()
-            } else {
-                PYTHON.to_owned()
-            })
+            let hash = match path.to_str() {
+                Some("/usr/bin/curl") => CURL,
+                Some("/usr/bin/python3") => PYTHON,
+                Some("/opt/agent/tools/driver") => DRIVER,
+                Some("/opt/agent/tools/tool") => TOOL,
+                other => return Err(anyhow!("{other:?} is not listed")),
+            };
+            Ok(hash.to_owned())
         };
         Rules::new(POLICY, hash).unwrap()
     }
 
+    fn asker<'a>(path: &'a str, sha256: Option<&'a str>) -> Asker<'a> {
+        Asker {
+            path: Path::new(path),
+            sha256,
+            started_by: None,
+        }
+    }
+
     fn words(line: &str, sha256: Option<&str>) -> String {
-        rules().expect(&read(line), sha256).in_words()
+        let asker = asker("/elsewhere", sha256);
+        rules().expect(&read(line), &asker).in_words()
+    }
+
+    /// An attempt where `driver` and `tool` may go.
+    fn elsewhere() -> Attempt {
+        read(
+            &REACHED
+                .replace("::ffff:192.0.2.10", "2001:db8::10")
+                .replace("port=80", "port=8080"),
+        )
+    }
+
+    #[test]
+    fn shipped_policy_passes_the_drivers_right_on() {
+        let mut curl = asker("/usr/bin/curl", Some(CURL));
+        let said = |asker: &Asker<'_>| rules().expect(&elsewhere(), asker).in_words();
+        assert_eq!(said(&curl), "refuse: binary_not_listed");
+        curl.started_by = Some(DRIVER);
+        assert_eq!(said(&curl), "allow: driver[0]");
+        curl.started_by = Some(TOOL);
+        assert_eq!(said(&curl), "refuse: binary_not_listed");
+    }
+
+    #[test]
+    fn shipped_policy_refuses_what_took_a_listed_programs_place() {
+        let tool = |sha256| asker("/opt/agent/tools/tool", Some(sha256));
+        let first = rules().expect(&elsewhere(), &tool(TOOL));
+        assert_eq!((first.allowed, first.pinned), (true, None));
+        let other = rules().expect(&elsewhere(), &tool("0"));
+        assert_eq!(other.in_words(), "refuse: binary_changed");
+        assert_eq!(other.pinned.as_deref(), Some(TOOL));
+        assert_eq!(
+            other.rule.as_deref(),
+            Some("network_policies.tool.binaries[0]")
+        );
     }
 
     #[test]
@@ -213,6 +292,6 @@ mod tests {
     #[test]
     fn file_that_cannot_be_read_is_named_with_its_entry() {
         let error = Rules::new(POLICY, |_| Err(anyhow!("gone"))).err().unwrap();
-        assert!(format!("{error:#}").contains("network_policies.echo.binaries[0]"));
+        assert!(format!("{error:#}").contains("network_policies.driver.binaries[0]"));
     }
 }

@@ -106,6 +106,7 @@ impl Judged {
             Outcome::Denied
         };
         let digest = record.sha256.map(|digest| digest.to_string());
+        let pinned = record.pinned_sha256.map(|digest| digest.to_string());
         let wanted = self.row.hashed.then(|| self.sha256.clone());
         for (what, agrees) in [
             ("action", record.action == Some(outcome)),
@@ -116,6 +117,7 @@ impl Judged {
             ),
             ("rule", record.rule == self.expectation.rule),
             ("sha256", digest == wanted),
+            ("pinned_sha256", pinned == self.expectation.pinned),
         ] {
             if !agrees {
                 self.complaints

@@ -17,6 +17,8 @@ pub(super) struct Row {
     pub(super) shows: Shows,
     /// Whether the exec gate could hash the program before this attempt.
     pub(super) hashed: bool,
+    /// The program that starts this one, where the policy asks for that.
+    pub(super) started_by: Option<&'static str>,
 }
 
 /// What a row is there to show.
@@ -32,6 +34,7 @@ const fn reached(name: &'static str, title: &'static str) -> Row {
         title,
         shows: Shows::Reached,
         hashed: true,
+        started_by: None,
     }
 }
 
@@ -41,6 +44,7 @@ const fn refused(name: &'static str, title: &'static str) -> Row {
         title,
         shows: Shows::Refused,
         hashed: true,
+        started_by: None,
     }
 }
 
@@ -87,6 +91,23 @@ pub(super) const AGENT: &[Section] = &[
             refused("udp-send-address", "python3, sendto, another address"),
         ],
     },
+    Section {
+        heading: "A program that is listed with what it starts",
+        rows: &[
+            refused("alone", "curl, by itself"),
+            Row {
+                started_by: Some("tools/driver"),
+                ..reached("descendant", "curl, started by the listed program")
+            },
+        ],
+    },
+    Section {
+        heading: "A program that is listed by its path",
+        rows: &[reached(
+            "pinned",
+            "the tool, with the content that was pinned",
+        )],
+    },
 ];
 
 /// What a second sandbox is told to try before clawd is killed.
@@ -96,6 +117,12 @@ pub(super) const BEFORE_KILL: Section = Section {
         reached("curl", "curl, listed address and port"),
         refused("python", "python3, the same address and port"),
     ],
+};
+
+/// With another content behind a path that was pinned for the first sandbox.
+pub(super) const REPLACED: Section = Section {
+    heading: "The listed tool was replaced since",
+    rows: &[refused("pinned", "the tool, with another content")],
 };
 
 /// While no clawd runs.
@@ -112,6 +139,7 @@ pub(super) const WITHOUT_CLAWD: Section = Section {
             title: "a copy of curl that nobody could hash yet",
             shows: Shows::Refused,
             hashed: false,
+            started_by: None,
         },
     ],
 };
@@ -133,7 +161,7 @@ mod tests {
     fn all_rows() -> Vec<&'static Row> {
         AGENT
             .iter()
-            .chain([&BEFORE_KILL, &WITHOUT_CLAWD, &AFTER_RESTART])
+            .chain([&BEFORE_KILL, &REPLACED, &WITHOUT_CLAWD, &AFTER_RESTART])
             .flat_map(|section| section.rows)
             .collect()
     }

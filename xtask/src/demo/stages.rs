@@ -1,5 +1,6 @@
 //! The demo from stage to stage, against a clawd that runs.
 
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,10 +13,10 @@ use serde_json::Value;
 
 use super::agent::Agent;
 use super::attempt::Attempt;
-use super::expectation::Rules;
+use super::expectation::{Asker, Rules};
 use super::interrupt::Interrupt;
 use super::judge::{Judged, Visits};
-use super::rows::{AFTER_RESTART, AGENT, BEFORE_KILL, Row, Section, WITHOUT_CLAWD};
+use super::rows::{AFTER_RESTART, AGENT, BEFORE_KILL, REPLACED, Row, Section, WITHOUT_CLAWD};
 use super::show::Show;
 use super::table;
 use super::workload::Workload;
@@ -127,19 +128,20 @@ impl Stage<'_> {
     }
 
     fn second_sandbox(&mut self) -> anyhow::Result<()> {
-        let policy = ["--policy", "demo.yaml"];
+        self.workload.replace_tool()?;
         let command = [
             "run",
             "--name",
             SECOND,
-            policy[0],
-            policy[1],
+            "--policy",
+            "demo.yaml",
             "--",
             "./agent.sh",
             "-",
         ];
         let mut agent = self.start(self.clawctl(&command)?)?;
         self.section(&BEFORE_KILL, &mut agent)?;
+        self.section(&REPLACED, &mut agent)?;
         self.daemon.kill9()?;
         let without_clawd = self.section(&WITHOUT_CLAWD, &mut agent);
         self.daemon.launch()?;
@@ -195,9 +197,19 @@ impl Stage<'_> {
     }
 
     fn judge(&mut self, row: Row, attempt: Attempt) -> anyhow::Result<()> {
-        let sha256 = sha256_of_file(self.workload.file(&attempt.program)?)?;
-        let known = row.hashed.then_some(sha256.as_str());
-        let expectation = self.rules.expect(&attempt, known);
+        let path = self.workload.file(&attempt.program)?;
+        let sha256 = sha256_of_file(&path)?;
+        let starter = row.started_by.map(|program| {
+            let file = self.workload.file(Path::new(program))?;
+            sha256_of_file(file)
+        });
+        let starter = starter.transpose()?;
+        let asker = Asker {
+            path: &path,
+            sha256: row.hashed.then_some(sha256.as_str()),
+            started_by: starter.as_deref(),
+        };
+        let expectation = self.rules.expect(&attempt, &asker);
         let number = self.show.next_number();
         self.show
             .row(Judged::new(number, row, attempt, sha256, expectation));

@@ -87,12 +87,17 @@ pub(super) fn summary(record: &AuditRecord) -> String {
         ));
     }
     let sha256 = record.sha256.map(|digest| digest.to_string());
+    let pinned = record.pinned_sha256.map(|digest| digest.to_string());
     let exe = record.exe.as_deref().map(|exe| file_name(Path::new(exe)));
     let fields = [
         ("exe", exe),
         (
             "sha256",
             sha256.as_deref().map(|digest| short(digest).to_owned()),
+        ),
+        (
+            "pinned",
+            pinned.as_deref().map(|digest| short(digest).to_owned()),
         ),
         (
             "reason",
@@ -120,6 +125,9 @@ fn activity(activity: Activity) -> &'static str {
         Activity::Exec => "exec",
         Activity::SandboxStarted => "sandbox_started",
         Activity::SandboxStopped => "sandbox_stopped",
+        Activity::BinaryPinned => "binary_pinned",
+        Activity::BinaryChanged => "binary_changed",
+        Activity::ProcessIdentified => "process_identified",
         Activity::DaemonStarted => "daemon_started",
         Activity::DaemonTookOver => "daemon_took_over",
         _ => "other",

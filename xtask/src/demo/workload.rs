@@ -16,6 +16,10 @@ pub(super) const POLICY: &str = include_str!("../../../policies/demo/demo.yaml")
 /// Where the policy as shipped has the agent's directory.
 const AGENT_DIR: &str = "/opt/agent";
 const CURL: &str = "/usr/bin/curl";
+/// Starts another program in its own place.
+const ENV: &str = "/usr/bin/env";
+/// What the policy lists by its path.
+const TOOL: &str = "tools/tool";
 /// A byte of the ELF header that is padding (`e_ident[15]`, gABI 4.1): the copy runs as before.
 const PADDING_OFFSET: usize = 15;
 
@@ -33,10 +37,11 @@ impl Workload {
     pub(super) fn write(dir: PathBuf) -> anyhow::Result<Self> {
         let place = dir.to_str().context("the directory is not UTF-8")?;
         ensure!(
-            POLICY.matches(&format!("{AGENT_DIR}]")).count() == 1,
-            "demo.yaml does not end one list with {AGENT_DIR}"
+            POLICY.contains(&format!("{AGENT_DIR}]")),
+            "demo.yaml does not end a list with {AGENT_DIR}"
         );
-        let policy = POLICY.replace(&format!("{AGENT_DIR}]"), &format!("{place}]"));
+        let policy = POLICY.replace(AGENT_DIR, place);
+        let env = fs::read(ENV).with_context(|| format!("cannot read {ENV}"))?;
         let curl = fs::read(CURL).with_context(|| format!("cannot read {CURL}"))?;
         let tools = dir.join("tools");
         fs::create_dir(&tools).with_context(|| format!("cannot make {}", tools.display()))?;
@@ -44,10 +49,24 @@ impl Workload {
         write(&tools.join("fetch"), &curl, 0o755)?;
         write(&tools.join("fetch-changed"), &changed(&curl)?, 0o755)?;
         write(&tools.join("fetch-later"), &curl, 0o755)?;
+        write(&tools.join("driver"), &env, 0o755)?;
+        write(&dir.join(TOOL), &longer(&curl, b"1"), 0o755)?;
         write(&dir.join("agent.sh"), AGENT.as_bytes(), 0o755)?;
         write(&dir.join("dial.py"), DIAL.as_bytes(), 0o644)?;
         write(&dir.join("demo.yaml"), policy.as_bytes(), 0o644)?;
         Ok(Self { dir, policy })
+    }
+
+    /// Puts another program in the place of the one that the policy lists by its path, as an update
+    /// does.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn replace_tool(&self) -> anyhow::Result<()> {
+        let curl = fs::read(CURL).with_context(|| format!("cannot read {CURL}"))?;
+        let update = self.dir.join("tools/update");
+        write(&update, &longer(&curl, b"2"), 0o755)?;
+        fs::rename(&update, self.dir.join(TOOL)).context("cannot replace the listed tool")
     }
 
     /// Where the agent is to be started.
@@ -75,6 +94,11 @@ fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     fs::write(path, content)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The program with something behind its end, where no loader looks.
+fn longer(program: &[u8], more: &[u8]) -> Vec<u8> {
+    [program, more].concat()
 }
 
 /// The program with one byte changed that does not matter to it.

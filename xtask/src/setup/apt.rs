@@ -8,6 +8,12 @@ use anyhow::{Context as _, bail};
 use super::service_guard::ServiceGuard;
 use crate::{process, workspace};
 
+/// Packages that bring a service, with its name.
+const SERVICES: &[(&str, &str)] = &[
+    ("nginx-light", "nginx.service"),
+    ("openssh-server", "ssh.service"),
+];
+
 /// Installs `packages`; package lists are fetched anew only when the present ones do not do.
 ///
 /// # Errors
@@ -43,11 +49,10 @@ pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
         process::run(&mut install_command(packages))?;
     }
     guard.restore()?;
-    if packages.contains(&"nginx-light") {
-        keep_nginx_stopped()
-    } else {
-        Ok(())
-    }
+    SERVICES
+        .iter()
+        .filter(|(package, _)| packages.contains(package))
+        .try_for_each(|(package, service)| keep_stopped(package, service))
 }
 
 fn install_command(packages: &[&str]) -> Command {
@@ -92,17 +97,19 @@ fn remedy(package: &str) -> String {
     )
 }
 
-/// The package enables its service for the next boot; only the program is wanted.
-fn keep_nginx_stopped() -> anyhow::Result<()> {
+/// A package enables its service for the next boot; only the program is wanted.
+fn keep_stopped(package: &str, service: &str) -> anyhow::Result<()> {
     if !Path::new("/usr/bin/systemctl").exists() {
         return Ok(());
     }
-    println!("set-up: nginx was just installed for its program alone; its service stays off");
+    println!("set-up: {package} was just installed for its program alone; its service stays off");
     process::run(&mut process::command(
         "systemctl",
-        &["disable", "--quiet", "nginx.service"],
+        &["disable", "--quiet", service],
     ))
-    .context("nginx is installed, but its service would start at the next boot")
+    .with_context(|| {
+        format!("{package} is installed, but its service would start at the next boot")
+    })
 }
 
 #[cfg(test)]

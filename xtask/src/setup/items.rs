@@ -11,7 +11,7 @@ pub(crate) enum Group {
     Build,
     /// For the programs that the demo and the kernel tests run.
     Demo,
-    /// To boot other kernels, to fuzz, and to measure against bubblewrap.
+    /// To test on other file systems and kernels, to fuzz, and to measure against bubblewrap.
     Vm,
 }
 
@@ -83,10 +83,89 @@ const PACKAGES: &[Row] = &[
         "makes the network namespaces of the demo and the tests",
     ),
     (
+        Group::Demo,
+        "netbase",
+        "/etc/services",
+        "the names of protocols and services, which the tests look up",
+    ),
+    (
+        Group::Demo,
+        "git",
+        "/usr/bin/git",
+        "a program that the tests confine, and its server",
+    ),
+    (
+        Group::Demo,
+        "openssh-client",
+        "/usr/bin/ssh",
+        "a program that the tests confine",
+    ),
+    (
+        Group::Demo,
+        "openssh-server",
+        "/usr/sbin/sshd",
+        "the server that the tests' ssh and git talk to; its service is not started",
+    ),
+    (
+        Group::Demo,
+        "openssl",
+        "/usr/bin/openssl",
+        "makes the certificates of the tests' servers",
+    ),
+    (
+        Group::Demo,
+        "make",
+        "/usr/bin/make",
+        "a program that the tests and the bench confine",
+    ),
+    (
+        Group::Demo,
+        "python3-venv",
+        // None of its files has a name that stays from release to release.
+        "/var/lib/dpkg/info/python3-venv.list",
+        "the tests install a package with pip into a virtual environment",
+    ),
+    (
+        Group::Demo,
+        "nodejs",
+        "/usr/bin/node",
+        "a program that the tests confine",
+    ),
+    (
+        Group::Demo,
+        "npm",
+        "/usr/bin/npm",
+        "a program that the tests confine; not installed where node's package brings it",
+    ),
+    (
         Group::Vm,
         "bubblewrap",
         "/usr/bin/bwrap",
         "the start-up time that ours is measured against",
+    ),
+    (
+        Group::Vm,
+        "e2fsprogs",
+        "/usr/sbin/mkfs.ext4",
+        "makes file systems that the tests execute programs from",
+    ),
+    (
+        Group::Vm,
+        "xfsprogs",
+        "/usr/sbin/mkfs.xfs",
+        "makes file systems that the tests execute programs from",
+    ),
+    (
+        Group::Vm,
+        "btrfs-progs",
+        "/usr/sbin/mkfs.btrfs",
+        "makes file systems that the tests execute programs from",
+    ),
+    (
+        Group::Vm,
+        "bindfs",
+        "/usr/bin/bindfs",
+        "serves a FUSE file system that the tests execute programs from",
     ),
     (
         Group::Vm,

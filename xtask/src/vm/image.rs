@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::kernel::Kernel;
 use super::tree::{Tree, inside};
-use super::{contents, modules};
+use super::{compiler, contents, modules};
 use crate::{process, workspace};
 
 /// An archive with everything but modules.
@@ -107,6 +107,14 @@ fn add_debian(tree: &mut Tree) -> anyhow::Result<()> {
     for program in contents::PROGRAMS {
         tree.copy_linked(Path::new(program), &inside(Path::new(program)))?;
     }
+    for program in contents::PROGRAMS_IF_ANY
+        .iter()
+        .map(Path::new)
+        .filter(|program| program.exists())
+    {
+        tree.copy_linked(program, &inside(program))?;
+    }
+    compiler::add(tree)?;
     add_python(tree)
 }
 

@@ -8,10 +8,15 @@ use anyhow::{Context as _, bail};
 /// Modules that a usual machine loads on demand and the tests rely on; a machine here has no
 /// `modprobe`. Those for odd socket families are here so that what refuses them is clawd.
 const WANTED: &[&str] = &[
-    "veth",      // network namespaces of the tests
-    "dummy",     // interfaces that lead nowhere
-    "tun",       // traffic that sockets did not send
-    "overlay",   // identity on overlayfs
+    "veth",  // network namespaces of the tests
+    "dummy", // interfaces that lead nowhere
+    "tun",   // traffic that sockets did not send
+    "loop",  // file systems in files
+    "ext4",  // file systems that carry identities
+    "xfs",
+    "btrfs",
+    "overlay",
+    "fuse",      // one that carries none
     "inet_diag", // destroying sockets
     "tcp_diag",
     "udp_diag",

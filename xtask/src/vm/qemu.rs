@@ -17,7 +17,7 @@ use crate::process;
 const SENTINEL: &str = "CLAWD-VM-EXIT ";
 
 /// Emulated, the tests take some minutes; a machine that takes longer hangs.
-const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
 /// How much of the kernel's log is shown when a machine dies.
 const LOG_LINE_COUNT: usize = 40;
@@ -101,7 +101,7 @@ fn start(
             "-machine",
             "q35",
             "-accel",
-            "tcg,thread=multi",
+            "tcg,thread=single",
             "-cpu",
             CPU,
             "-smp",

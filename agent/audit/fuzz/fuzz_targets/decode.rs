@@ -4,8 +4,11 @@
 //! `cargo xtask fuzz decode`
 #![no_main]
 
-use clawd_audit::{Clock, Names, Outcome, Timestamp, decode, record, tail::read_line};
-use clawd_common::{record::FileKey, verdict::Reason};
+use clawd_audit::{Clock, Names, Outcome, SeenFile, Timestamp, decode, record, tail::read_line};
+use clawd_common::{
+    record::{FileKey, LINEAGE_MAX},
+    verdict::Reason,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Knows half of the numbers.
@@ -32,10 +35,20 @@ impl Names for Half {
             .then(|| ("/bin/\0\n".to_owned(), [7; 32]))
     }
 
-    fn unidentified(&self, file: &FileKey) -> Option<(String, Reason)> {
-        file.ino
-            .is_multiple_of(2)
-            .then(|| ("/tmp/\r".to_owned(), Reason::WritableMount))
+    fn seen(&self, file: &FileKey) -> Option<SeenFile> {
+        file.ino.is_multiple_of(2).then(|| SeenFile {
+            path: "/tmp/\r".to_owned(),
+            sha256: file.ino.is_multiple_of(4).then_some([8; 32]),
+            reason: Reason::from_raw(file.ino.to_ne_bytes()[1]),
+        })
+    }
+
+    fn lineage(&self, chain: u32) -> Vec<u32> {
+        (0..chain % 64).collect()
+    }
+
+    fn pinned(&self, policy_id: u32, file_id: u32) -> Option<[u8; 32]> {
+        (policy_id ^ file_id).is_multiple_of(2).then_some([9; 32])
     }
 }
 
@@ -50,6 +63,8 @@ fuzz_target!(|data: &[u8]| {
         record.action == Some(Outcome::Allowed),
         event.action_raw == 1
     );
+    assert!(record.lineage.len() <= LINEAGE_MAX);
+    assert!(record.pinned_sha256.is_none() || record.reason == Some(Reason::BinaryChanged));
     let line = serde_json::to_vec(&record).expect("a record has a form in JSON");
     assert!(line.iter().all(|byte| *byte >= 0x20));
     assert_eq!(

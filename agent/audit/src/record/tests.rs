@@ -18,6 +18,12 @@ const ACTIVITIES: &[Activity] = &[
     Activity::SandboxStopped,
     Activity::PolicyPushed,
     Activity::PolicyRefused,
+    Activity::BinaryPinned,
+    Activity::BinaryChanged,
+    Activity::PinForgotten,
+    Activity::ProcessIdentified,
+    Activity::GateRestarted,
+    Activity::ExecsUnseen,
     Activity::DaemonStarted,
     Activity::DaemonTookOver,
     Activity::DaemonStopped,
@@ -78,6 +84,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
         any::<Option<u64>>(),
         any::<Option<String>>(),
         any::<Option<String>>(),
+        any::<Option<[u8; 32]>>().prop_map(|bytes| bytes.map(Digest)),
     );
     (times, any::<u64>(), select(ACTIVITIES), who(), what(), rest).prop_map(
         |(time, seq, activity, who, what, rest)| {
@@ -99,6 +106,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
                 count: rest.0,
                 rule: rest.1,
                 message: rest.2,
+                pinned_sha256: rest.3,
                 ..AuditRecord::new(time, activity)
             }
         },
@@ -129,6 +137,21 @@ fn digest_out_of_form_is_refused() {
         "g".repeat(64),
     ] {
         assert!(text.parse::<Digest>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn activity_has_its_documented_name() {
+    for (activity, name) in [
+        (Activity::BinaryPinned, "binary_pinned"),
+        (Activity::BinaryChanged, "binary_changed"),
+        (Activity::PinForgotten, "pin_forgotten"),
+        (Activity::ProcessIdentified, "process_identified"),
+        (Activity::GateRestarted, "gate_restarted"),
+        (Activity::ExecsUnseen, "execs_unseen"),
+    ] {
+        let json = serde_json::to_string(&activity).expect("serialises");
+        assert_eq!(json, format!("\"{name}\""));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{CommandFactory as _, Parser as _};
-use clawd_control::{LogQuery, NetworkMode, limits};
+use clawd_control::{LogQuery, NetworkMode, StopRequest, limits};
 
 use super::{Command, Invocation, StopTarget, check_run};
 use crate::{
@@ -93,15 +93,31 @@ fn wrong_usage_has_exit_code_2() {
         &["run", "--network", "isolated", "--", "ls"],
         &["run", "--env", "A", "--", "ls"],
         &["run", "--env", "=x", "--", "ls"],
-        &["run", "--env", "LD_PRELOAD=/x.so", "--", "ls"],
-        &["run", "--env", "GCONV_PATH=/x", "--", "ls"],
+        &["exec"],
+        &["exec", "--", "ls"],
+        &["exec", "a"],
+        &["exec", "a", "ls"],
+        &["exec", "A", "--", "ls"],
+        &["exec", "a", "b", "--", "ls"],
+        &["exec", "--user", "root", "a", "--", "ls"],
+        &["wait"],
+        &["wait", "../x"],
         &["stop"],
         &["stop", "../x"],
         &["stop", "a", "--all"],
+        &["stop", "a", "--timeout", "-1"],
+        &["stop", "a", "--timeout", "3601"],
+        &["run", "-dt", "--", "ls"],
         &["ps", "x"],
         &["logs", "-n", "x"],
         &["logs", "-n", "100001"],
         &["logs", "--sandbox", "a/b"],
+        &["identity"],
+        &["identity", "list", "x"],
+        &["identity", "forget"],
+        &["identity", "forget", "curl"],
+        &["identity", "forget", "/usr/bin/curl", ""],
+        &["identity", "forget", "--all", "/usr/bin/curl"],
         &["policy"],
         &["policy", "validate"],
         &["policy", "push", "f"],
@@ -113,7 +129,7 @@ fn wrong_usage_has_exit_code_2() {
 
 #[test]
 fn wrong_variable_is_not_shown_with_its_value() {
-    for text in ["hunter2", "LD_PRELOAD=hunter2"] {
+    for text in ["hunter2", "1A=hunter2", "A-B=hunter2"] {
         let run = run_arguments(&["--env", text, "--", "x"]);
         let Failure { message, .. } = check_run(run, None).expect_err("refused");
         assert!(!message.contains("hunter2"), "{message}");
@@ -124,13 +140,27 @@ fn wrong_variable_is_not_shown_with_its_value() {
 fn commands_are_understood() {
     assert!(matches!(check(&["ps", "--json"]), Ok(Command::Ps)));
     assert!(matches!(check(&["--json", "status"]), Ok(Command::Status)));
+    assert!(matches!(check(&["wait", "a"]), Ok(Command::Wait(_))));
+    let Ok(Command::Exec(exec)) = check(&["exec", "-it", "--env", "A=1", "a", "--", "sh", "-t"])
+    else {
+        panic!("not understood");
+    };
+    assert_eq!((exec.sandbox.as_str(), exec.terminal), ("a", true));
+    assert_eq!(exec.env.first(), Some(&("A".to_owned(), "1".to_owned())));
+    assert_eq!(exec.command, ["sh", "-t"]);
+    assert!(!run_arguments(&["-i", "--", "x"]).terminal.terminal);
+    assert!(run_arguments(&["-t", "--", "x"]).terminal.terminal);
+    assert!(run_arguments(&["-d", "--", "x"]).detach);
     assert!(matches!(
         check(&["stop", "--all"]),
-        Ok(Command::Stop(StopTarget::All))
+        Ok(Command::Stop(StopTarget::All, StopRequest { timeout_s: 0 }))
     ));
     assert!(matches!(
-        check(&["stop", "a"]),
-        Ok(Command::Stop(StopTarget::One(_)))
+        check(&["stop", "--timeout", "5", "a"]),
+        Ok(Command::Stop(
+            StopTarget::One(_),
+            StopRequest { timeout_s: 5 }
+        ))
     ));
     let Ok(Command::Logs(query)) = check(&["logs", "-f", "-n", "5", "--sandbox", "a"]) else {
         panic!("not understood");
@@ -138,6 +168,21 @@ fn commands_are_understood() {
     assert_eq!(query.to_string(), "follow=true&n=5&sandbox=a");
     assert!(matches!(check(&["logs"]), Ok(Command::Logs(query)) if query == LogQuery::default()));
     assert!(limits::LOG_RECORDS >= LogQuery::default().last);
+    assert!(matches!(
+        check(&["identity", "list", "--json"]),
+        Ok(Command::IdentityList)
+    ));
+    let Ok(Command::IdentityForget(forget)) = check(&["identity", "forget", "/b", "/a b"]) else {
+        panic!("not understood");
+    };
+    assert_eq!(
+        (forget.paths, forget.all),
+        (vec!["/b".to_owned(), "/a b".to_owned()], false)
+    );
+    let Ok(Command::IdentityForget(forget)) = check(&["identity", "forget", "--all"]) else {
+        panic!("not understood");
+    };
+    assert_eq!((forget.paths, forget.all), (vec![], true));
     let push = check(&["policy", "push", "--sandbox", "a", "f.yaml"]);
     assert!(matches!(push, Ok(Command::PolicyPush { file, .. }) if file == Path::new("f.yaml")));
 }

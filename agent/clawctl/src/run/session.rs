@@ -3,7 +3,7 @@
 //! Two sources tell what becomes of the command: the connection (clawd) and the status pipe (the
 //! sandbox's own first process). The pipe has the last word and does not need clawd.
 
-use std::time::Duration;
+use std::{future::pending, os::fd::OwnedFd, time::Duration};
 
 use clawd_control::{ClientMessage, ExitCode, ExitStatus, RunEvent, SandboxName, exit, limits};
 use tokio::{
@@ -12,6 +12,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
     },
+    sync::oneshot,
 };
 
 use crate::{
@@ -21,12 +22,46 @@ use crate::{
     output,
 };
 
-use super::signals::Signals;
+use super::{
+    relay::Relay,
+    signals::{Came, Signals},
+    streams::Streams,
+    terminal::Awaited,
+};
 
 /// How long clawd may take to clear an ended sandbox away.
 const CLEARED_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A run that clawd has the descriptors of.
+/// How long the other side of a terminal may take that was sent before the command's exec.
+const TERMINAL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Whose command it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// The first of its sandbox.
+    Run,
+    /// A further one.
+    Exec,
+}
+
+/// How a command's input and output come and go.
+pub(super) enum Attached {
+    /// As these streams.
+    Streams(Streams),
+    /// Through a terminal, which is awaited.
+    Terminal(Awaited),
+}
+
+/// A command's terminal, as far as it has come.
+enum Terminal {
+    None,
+    Awaited(Awaited),
+    /// It is there; the command may not run yet.
+    Waiting(OwnedFd),
+    Joined(Relay),
+}
+
+/// A command that clawd has the descriptors of.
 pub(super) struct Session {
     from_clawd: OwnedReadHalf,
     to_clawd: OwnedWriteHalf,
@@ -38,6 +73,11 @@ pub(super) struct Session {
     connected: bool,
     /// Whether the status pipe can still say something.
     status_open: bool,
+    kind: Kind,
+    terminal: Terminal,
+    streams: Option<Streams>,
+    /// Told when this terminal is gone.
+    hung_up: Option<oneshot::Receiver<()>>,
 }
 
 /// What is known of the command.
@@ -51,16 +91,27 @@ enum State {
 enum Step {
     Status(std::io::Result<usize>),
     Clawd(std::io::Result<usize>),
-    Signal(i32),
+    Signal(Came),
+    Terminal(Option<OwnedFd>),
+    HungUp,
 }
 
 // === impl Session ===
 
 impl Session {
     /// Takes over the connection and the status pipe's read end.
-    pub(super) fn new(connection: RunConnection, status: pipe::Receiver) -> Result<Self, Failure> {
+    pub(super) fn new(
+        connection: RunConnection,
+        status: pipe::Receiver,
+        kind: Kind,
+        attached: Attached,
+    ) -> Result<Self, Failure> {
         let RunConnection { stream, read } = connection;
         let (from_clawd, to_clawd) = UnixStream::into_split(stream);
+        let (streams, terminal) = match attached {
+            Attached::Streams(streams) => (Some(streams), Terminal::None),
+            Attached::Terminal(awaited) => (None, Terminal::Awaited(awaited)),
+        };
         let mut session = Self {
             from_clawd,
             to_clawd,
@@ -70,6 +121,10 @@ impl Session {
             state: State::Starting,
             connected: true,
             status_open: true,
+            kind,
+            terminal,
+            streams,
+            hung_up: None,
         };
         session.take_in(&read)?;
         Ok(session)
@@ -82,21 +137,24 @@ impl Session {
         loop {
             match self.ended() {
                 Ok(None) => {}
-                Ok(Some(code)) => {
+                ended => {
+                    self.leave_terminal().await?;
+                    if let Some(streams) = self.streams.take() {
+                        streams.finish(&mut signals).await?;
+                    }
                     self.until_cleared().await;
-                    return Ok(code);
-                }
-                Err(failure) => {
-                    self.until_cleared().await;
-                    return Err(failure);
+                    return ended.map(Option::unwrap_or_default);
                 }
             }
+            self.join()?;
             let step = tokio::select! {
                 // In this order: an exit status that is there ends the run, whatever else is.
                 biased;
                 read = self.status.read(&mut status_bytes), if self.status_open => Step::Status(read),
                 read = self.from_clawd.read(&mut clawd_bytes), if self.connected => Step::Clawd(read),
                 signal = signals.next() => Step::Signal(signal),
+                terminal = self.terminal.receive() => Step::Terminal(terminal),
+                () = gone(&mut self.hung_up) => Step::HungUp,
             };
             match step {
                 Step::Status(read) => {
@@ -110,20 +168,67 @@ impl Session {
                     self.connected = count > 0;
                     self.take_in(clawd_bytes.get(..count).unwrap_or_default())?;
                 }
-                Step::Signal(signal) => self.forward(signal).await?,
+                Step::Signal(Came::Forwarded(signal)) => self.forward(signal).await?,
+                Step::Signal(Came::Resized) => self.terminal.resize(),
+                Step::Terminal(terminal) => {
+                    self.terminal = terminal.map_or(Terminal::None, Terminal::Waiting);
+                }
+                Step::HungUp => return Err(hung_up()),
             }
         }
     }
 
+    /// Joins terminals or streams once the command runs. What clawd says before is shown on this
+    /// terminal as it was; a clawd that is gone says nothing more.
+    fn join(&mut self) -> Result<(), Failure> {
+        if matches!(self.state, State::Starting) && self.connected {
+            return Ok(());
+        }
+        if let Some(streams) = &mut self.streams {
+            streams.begin()?;
+        }
+        self.terminal = match std::mem::replace(&mut self.terminal, Terminal::None) {
+            Terminal::Waiting(command) => {
+                let (tell, hung_up) = oneshot::channel();
+                self.hung_up = Some(hung_up);
+                Terminal::Joined(Relay::start(command, tell)?)
+            }
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Shows what the command has printed last, and puts this terminal back.
+    async fn leave_terminal(&mut self) -> Result<(), Failure> {
+        match std::mem::replace(&mut self.terminal, Terminal::None) {
+            Terminal::None => {}
+            Terminal::Joined(relay) => relay.finish(),
+            Terminal::Waiting(command) => Relay::show(command)?.finish(),
+            // The command was quicker than its terminal; where it was killed, none comes.
+            Terminal::Awaited(awaited) => {
+                let received = tokio::time::timeout(TERMINAL_DEADLINE, awaited.receive()).await;
+                if let Ok(Some(command)) = received {
+                    Relay::show(command)?.finish();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until clawd has cleared the sandbox away, so that its name is free for whatever the
-    /// caller does next. clawd closes the connection then; without clawd it is closed already.
+    /// caller does next. clawd closes the connection then; without clawd it is closed already. A
+    /// command that was quicker than clawd's word of its start has that word waiting here.
     async fn until_cleared(&mut self) {
-        let mut bytes = [0; 256];
+        let mut bytes = [0; 4096];
         let closed = async {
             while self.connected {
-                // Nothing that is still said matters: the command has ended.
-                let read = self.from_clawd.read(&mut bytes).await;
-                self.connected = read.is_ok_and(|count| count > 0);
+                let count = self.from_clawd.read(&mut bytes).await.unwrap_or(0);
+                self.connected = count > 0;
+                let said = bytes.get(..count).unwrap_or_default();
+                if matches!(self.state, State::Starting) && self.take_in(said).is_err() {
+                    // The exit status is there, and says more.
+                    return;
+                }
             }
         };
         // Past the deadline the exit status is worth more than the free name.
@@ -147,10 +252,7 @@ impl Session {
             return Ok(None);
         }
         match &self.state {
-            State::Started(name) => Err(Failure::setup(format!(
-                "sandbox {name} was killed before its command ended"
-            ))
-            .with_code(ExitCode::Killed)),
+            State::Started(name) => Err(killed(self.kind, name)),
             // clawd may have said more than was read yet.
             State::Starting if self.connected => Ok(None),
             State::Starting => Err(Failure::setup(
@@ -169,7 +271,12 @@ impl Session {
                 ))
             })?;
             match event {
-                RunEvent::Started { sandbox, .. } => self.state = State::Started(sandbox),
+                RunEvent::Started {
+                    sandbox, warnings, ..
+                } => {
+                    crate::policy::warn(&warnings);
+                    self.state = State::Started(sandbox);
+                }
                 RunEvent::Failed { exit_code, message } => {
                     return Err(Failure::setup(message).with_code(start_code(exit_code)));
                 }
@@ -188,15 +295,64 @@ impl Session {
         let code = u8::try_from(signal).map_or(ExitCode::Setup.code(), |signal| {
             ExitStatus::Signaled(signal).exit_code()
         });
-        let message = format!(
-            "clawd is gone, so signal {signal} cannot be handed on; the sandbox goes on without clawctl"
-        );
+        let what_becomes = match self.kind {
+            Kind::Run => "the sandbox goes on without clawctl",
+            Kind::Exec => "the command ends with clawctl",
+        };
+        let message =
+            format!("clawd is gone, so signal {signal} cannot be handed on; {what_becomes}");
         Err(Failure { code, message })
     }
 }
 
+// === impl Terminal ===
+
+impl Terminal {
+    /// The command's terminal, when it comes; `None` where it will not.
+    async fn receive(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Awaited(awaited) => awaited.receive().await,
+            Self::None | Self::Waiting(_) | Self::Joined(_) => pending().await,
+        }
+    }
+
+    fn resize(&self) {
+        if let Self::Joined(relay) = self {
+            relay.resize();
+        }
+    }
+}
+
+/// Waits until this terminal is gone. Nothing is lost if the future is dropped.
+async fn gone(hung_up: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(told) = hung_up
+        && told.await.is_ok()
+    {
+        return;
+    }
+    // The relay has ended for another reason, or has not begun.
+    *hung_up = None;
+    pending().await
+}
+
+fn hung_up() -> Failure {
+    const SIGHUP: u8 = 1;
+    Failure {
+        code: ExitStatus::Signaled(SIGHUP).exit_code(),
+        message: "the terminal is gone".to_owned(),
+    }
+}
+
+fn killed(kind: Kind, sandbox: &SandboxName) -> Failure {
+    let message = match kind {
+        Kind::Run => format!("sandbox {sandbox} was killed before its command ended"),
+        Kind::Exec => format!("sandbox {sandbox} ended, or was killed, before the command did"),
+    };
+    Failure::setup(message).with_code(ExitCode::Killed)
+}
+
 /// Why a command did not start, as an exit code; any that is not one of these is "set-up".
-fn start_code(sent: u8) -> ExitCode {
+pub(super) fn start_code(sent: u8) -> ExitCode {
     [ExitCode::NotExecutable, ExitCode::NotFound, ExitCode::Usage]
         .into_iter()
         .find(|code| code.code() == sent)

@@ -66,13 +66,17 @@ fn run_true(place: &Place) -> Result<u8, Failure> {
         network: None,
         user: None,
         env: Vec::new(),
+        terminal: false,
+        detach: false,
         command: vec!["true".to_owned()],
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let client = Client::new(place.socket.clone());
-    runtime.expect("a runtime").block_on(run(&client, command))
+    runtime
+        .expect("a runtime")
+        .block_on(run(&client, command, false))
 }
 
 /// Reads a request as long as its header says, as text.
@@ -215,4 +219,31 @@ fn run_workspace_is_a_real_directory() {
 fn run_failure_of_the_transport_is_a_failure_of_the_set_up() {
     assert_eq!(as_setup(Failure::failed("x")).code, 125);
     assert_eq!(as_setup(Failure::usage("x")).code, 2);
+}
+
+#[test]
+fn run_variable_that_changes_code_needs_the_policys_leave_and_is_not_shown() {
+    let place = place();
+    let with = |variable: &str| {
+        super::request(RunCommand {
+            policy: Some(place.policy.clone()),
+            name: None,
+            workspace: None,
+            network: None,
+            user: None,
+            terminal: false,
+            detach: false,
+            env: vec![(variable.to_owned(), "hunter2".to_owned())],
+            command: vec!["true".to_owned()],
+        })
+    };
+    for variable in ["LD_PRELOAD", "GCONV_PATH"] {
+        let failure = with(variable).expect_err("refused");
+        assert_eq!(failure.code, 2);
+        assert!(failure.message.contains(variable), "{}", failure.message);
+        assert!(!failure.message.contains("hunter2"), "{}", failure.message);
+    }
+    std::fs::write(&place.policy, "version: 2\nenv_allow: [LD_PRELOAD]\n").expect("writes");
+    assert!(with("LD_PRELOAD").is_ok());
+    assert!(with("GCONV_PATH").is_err());
 }

@@ -1,32 +1,33 @@
 //! `POST /v1/sandboxes`: the request, then the connection that it becomes.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use clawd_control::{
     ApiError, ClientMessage, ExitCode, RunEvent, RunRequest, SandboxName, limits,
-    run::{DESCRIPTORS, DESCRIPTORS_BYTE, FORWARDED_SIGNALS, UPGRADE_PROTOCOL},
+    run::FORWARDED_SIGNALS,
 };
 use clawd_sandbox::Descriptors;
 use clawd_sys::passing::Peer;
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{CONNECTION, HeaderValue, UPGRADE},
-    upgrade::OnUpgrade,
-};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, body::Incoming, upgrade::OnUpgrade};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest},
-    net::{UnixStream, unix::OwnedReadHalf},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::unix::OwnedReadHalf,
+    sync::Semaphore,
 };
 
-use super::body::{Body, empty};
+use super::{body::Body, upgrade};
 use crate::{
     launch::{LaunchError, Launched, launch},
     plan::{Plan, plan},
-    sandboxes::{Live, Reserved, Shared},
+    sandboxes::{Live, Shared},
+    starts::Reserved,
     stop,
 };
+
+/// Sandboxes that start at the same time; further ones wait. A start takes milliseconds, and each has
+/// the exec gate do something before the next question: with all of a thousand at once the gate would
+/// not come to say in time that it is well. Some may read large files first, and must not hold up all.
+static LAUNCHES: Semaphore = Semaphore::const_new(16);
 
 /// Plans the run and turns the connection over to it.
 pub(super) async fn run(
@@ -34,31 +35,14 @@ pub(super) async fn run(
     mut request: Request<Incoming>,
     peer: Peer,
 ) -> Result<Response<Body>, ApiError> {
-    let upgrade = request
-        .headers()
-        .get(UPGRADE)
-        .is_some_and(|protocol| protocol.as_bytes() == UPGRADE_PROTOCOL.as_bytes());
-    if !upgrade {
-        return Err(ApiError::new(
-            ExitCode::Usage,
-            format!("expected `Upgrade: {UPGRADE_PROTOCOL}`"),
-        ));
-    }
-    let upgraded = hyper::upgrade::on(&mut request);
+    let upgraded = upgrade::asked(&mut request)?;
     let run: RunRequest = super::read_json(request).await?;
-    let wanted = run.name.clone();
+    let (wanted, detached) = (run.name.clone(), run.detach);
     let planned = super::blocking(move || plan(&run, peer)).await?;
     let reserved = reserve(&shared, wanted)?;
-    tokio::spawn(converse(shared, upgraded, planned, reserved));
-    let mut response = Response::new(empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response
-        .headers_mut()
-        .insert(UPGRADE, HeaderValue::from_static(UPGRADE_PROTOCOL));
-    Ok(response)
+    let caller = Caller { upgraded, detached };
+    tokio::spawn(converse(shared, caller, planned, reserved));
+    Ok(upgrade::granted())
 }
 
 /// The name that was asked for, or the first free one.
@@ -78,29 +62,39 @@ fn reserve(shared: &Arc<Shared>, wanted: Option<SandboxName>) -> Result<Reserved
     }
 }
 
+/// Who asked for a run.
+struct Caller {
+    upgraded: OnUpgrade,
+    /// Whether the sandbox goes on without it.
+    detached: bool,
+}
+
 /// The connection after the upgrade.
-async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reserved: Reserved) {
-    let stream = match upgraded.await {
-        Ok(upgraded) => match upgraded.downcast::<TokioIo<UnixStream>>() {
-            // Bytes that came before the answer were not waited for: the protocol forbids them.
-            Ok(parts) if parts.read_buf.is_empty() => parts.io.into_inner(),
-            _ => return,
-        },
-        Err(error) => {
-            tracing::debug!(%error, "a run was given up before it began");
-            return;
-        }
+async fn converse(shared: Arc<Shared>, caller: Caller, planned: Plan, reserved: Reserved) {
+    let with_terminal = planned.spec.terminal.is_some();
+    let taken = tokio::select! {
+        taken = upgrade::taken(caller.upgraded, with_terminal) => taken,
+        // Who has not sent its descriptors yet hangs up.
+        () = reserved.cancelled() => None,
     };
-    let limit = Duration::from_secs(limits::REQUEST_TIMEOUT_S);
-    let descriptors = match tokio::time::timeout(limit, receive(&stream)).await {
-        Ok(Ok(descriptors)) => descriptors,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a run came without its descriptors");
-            return;
-        }
-        Err(_late) => return,
+    let Some((stream, descriptors)) = taken else {
+        return;
     };
     let name = reserved.name.clone();
+    let descriptors = if caller.detached {
+        match shared.ends.make(name.as_str()) {
+            Ok(status) => Descriptors {
+                status: status.into(),
+                ..descriptors
+            },
+            Err(error) => {
+                tracing::error!(sandbox = %name, %error, "a detached sandbox has nowhere to tell its end");
+                return;
+            }
+        }
+    } else {
+        descriptors
+    };
     let work = {
         let shared = Arc::clone(&shared);
         move || {
@@ -108,25 +102,31 @@ async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reser
             (launched, reserved)
         }
     };
+    let launching = LAUNCHES.acquire().await;
     let Ok((launched, reserved)) = tokio::task::spawn_blocking(work).await else {
         return;
     };
+    drop(launching);
     let (reader, mut writer) = stream.into_split();
     let event = match &launched {
         Ok(launched) => RunEvent::Started {
             sandbox: name.clone(),
             pid: launched.live.state().init_pid,
+            warnings: launched.warnings.clone(),
         },
         Err(error) => failed(error),
     };
-    let Ok(Launched { live }) = launched else {
+    let Ok(Launched { live, .. }) = launched else {
         drop(reserved);
-        drop(tell(&mut writer, &event).await);
+        drop(upgrade::tell(&mut writer, &event).await);
         return;
     };
     shared.enter(reserved, Arc::clone(&live));
     // A caller that is gone already shows when its side is read.
-    drop(tell(&mut writer, &event).await);
+    drop(upgrade::tell(&mut writer, &event).await);
+    if caller.detached {
+        return;
+    }
     // clawctl has the exit status from the sandbox itself and waits for this end: afterwards the
     // name is free and nothing is left.
     tokio::select! {
@@ -138,61 +138,32 @@ async fn converse(shared: Arc<Shared>, upgraded: OnUpgrade, planned: Plan, reser
 fn failed(error: &LaunchError) -> RunEvent {
     RunEvent::Failed {
         exit_code: error.exit_code(),
-        message: error.explain(),
+        message: crate::explain(error),
     }
-}
-
-async fn tell(
-    writer: &mut tokio::net::unix::OwnedWriteHalf,
-    event: &RunEvent,
-) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
-    writer.write_all(&line).await
-}
-
-/// Receives the command's standard streams and the status pipe.
-async fn receive(stream: &UnixStream) -> std::io::Result<Descriptors> {
-    let mut byte = [0_u8; 1];
-    let (_, fds) = stream
-        .async_io(Interest::READABLE, || {
-            clawd_sys::passing::recv_with_fds(stream, &mut byte, DESCRIPTORS)
-        })
-        .await?;
-    let wrong = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    if byte != [DESCRIPTORS_BYTE] {
-        return Err(wrong());
-    }
-    let [stdin, stdout, stderr, status]: [OwnedFd; DESCRIPTORS] =
-        fds.try_into().map_err(|_other_count| wrong())?;
-    Ok(Descriptors {
-        stdin,
-        stdout,
-        stderr,
-        status,
-    })
 }
 
 /// Forwards signals; when the caller hangs up, its sandbox ends.
 async fn listen(live: &Arc<Live>, reader: OwnedReadHalf) {
     let mut reader = BufReader::new(reader);
-    loop {
-        let mut line = Vec::new();
-        let limit = u64::try_from(limits::LINE_BYTES).unwrap_or(u64::MAX);
-        match (&mut reader).take(limit).read_until(b'\n', &mut line).await {
-            Ok(read) if read > 0 && line.ends_with(b"\n") => {}
-            _ => break,
+    while let Some(ClientMessage::Signal { signal }) = message(&mut reader).await {
+        if !FORWARDED_SIGNALS.contains(&signal) {
+            break;
         }
-        match serde_json::from_slice(&line) {
-            Ok(ClientMessage::Signal { signal }) if FORWARDED_SIGNALS.contains(&signal) => {
-                forward(live, signal)
-            }
-            _ => break,
-        }
+        forward(live, signal);
     }
     let name = live.state().name.clone();
     if let Err(error) = stop::stop_live(&name, Arc::clone(live)).await {
         tracing::debug!(sandbox = %name, error = error.error.message, "a sandbox had ended before its caller hung up");
+    }
+}
+
+/// The caller's next message; `None` once it has hung up, or says what is not understood.
+pub(super) async fn message(reader: &mut BufReader<OwnedReadHalf>) -> Option<ClientMessage> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(limits::LINE_BYTES).unwrap_or(u64::MAX);
+    match reader.take(limit).read_until(b'\n', &mut line).await {
+        Ok(read) if read > 0 && line.ends_with(b"\n") => serde_json::from_slice(&line).ok(),
+        _ => None,
     }
 }
 

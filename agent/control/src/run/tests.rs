@@ -1,5 +1,7 @@
 //! Tests of the run request's checks and of the messages' form on the wire.
 
+use std::collections::BTreeSet;
+
 use super::{ClientMessage, NetworkMode, RequestError, RunEvent, RunRequest};
 use crate::{limits, name::SandboxName, policy::PolicySource};
 
@@ -16,6 +18,8 @@ fn request() -> RunRequest {
         workspace: Some("/tmp/w".to_owned()),
         network: Some(NetworkMode::None),
         user: Some("nobody".to_owned()),
+        terminal: None,
+        detach: false,
     }
 }
 
@@ -23,7 +27,7 @@ fn request() -> RunRequest {
 fn checked(change: impl FnOnce(&mut RunRequest)) -> Result<(), RequestError> {
     let mut request = request();
     change(&mut request);
-    request.check()
+    request.check(&BTreeSet::new())
 }
 
 #[test]
@@ -88,6 +92,12 @@ fn request_with_a_bad_variable_or_user_is_refused() {
         checked(|r| r.env.push(preload)),
         Err(RequestError::Variable(_))
     ));
+    let mut with_leave = request();
+    with_leave
+        .env
+        .push(("LD_PRELOAD".to_owned(), "/x.so".to_owned()));
+    let leave = BTreeSet::from(["LD_PRELOAD".to_owned()]);
+    assert_eq!(with_leave.check(&leave), Ok(()));
     let term = ("TERM".to_owned(), "dumb".to_owned());
     assert_eq!(
         checked(|r| r.env.push(term)),
@@ -118,8 +128,20 @@ fn messages_have_their_documented_form() {
     let sandbox = SandboxName::new("a").expect("valid");
     for (event, text) in [
         (
-            RunEvent::Started { sandbox, pid: 7 },
+            RunEvent::Started {
+                sandbox: sandbox.clone(),
+                pid: 7,
+                warnings: Vec::new(),
+            },
             r#"{"event":"started","sandbox":"a","pid":7}"#,
+        ),
+        (
+            RunEvent::Started {
+                sandbox,
+                pid: 7,
+                warnings: vec!["w".to_owned()],
+            },
+            r#"{"event":"started","sandbox":"a","pid":7,"warnings":["w"]}"#,
         ),
         (
             RunEvent::Failed {
@@ -142,4 +164,19 @@ fn messages_have_their_documented_form() {
         serde_json::from_str::<ClientMessage>(text).expect("reads"),
         signal
     );
+}
+
+#[test]
+fn run_detached_with_a_terminal_is_refused() {
+    let terminal = Some(super::TerminalSize {
+        rows: 1,
+        columns: 1,
+    });
+    assert_eq!(checked(|request| request.detach = true), Ok(()));
+    assert_eq!(checked(|request| request.terminal = terminal), Ok(()));
+    let both = checked(|request| {
+        request.detach = true;
+        request.terminal = terminal;
+    });
+    assert_eq!(both, Err(RequestError::DetachedTerminal));
 }

@@ -11,8 +11,9 @@ use crate::{
     limits::MAX_PORTS_PER_ENDPOINT,
     model::{Endpoint, Protocol},
     node::Scalar,
+    ports::{PortRange, PortSet},
     prefix::{Prefix, PrefixError},
-    problem::Problems,
+    problem::{Position, Problems},
 };
 
 /// Why a text names no addresses.
@@ -22,19 +23,88 @@ struct Refusal {
     help: String,
 }
 
-/// Judges one endpoint; reports all of its mistakes.
-pub(super) fn endpoint(entry: At<EndpointFile>, problems: &mut Problems) -> Option<Endpoint> {
-    const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+/// What an endpoint means that leaves keys out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Omissions {
+    /// What allows says all of it; without `protocol`, TCP.
+    AreMistakes,
+    /// Without addresses it means all; else as above.
+    OfAddressesMeanAll,
+    /// What denies is not narrowed by what it does not say: all addresses, all ports, both protocols.
+    MeanAll,
+}
+
+/// Judges one endpoint; reports all of its mistakes. It is one for each protocol and family that it
+/// means.
+pub(super) fn endpoint(
+    entry: At<EndpointFile>,
+    omissions: Omissions,
+    problems: &mut Problems,
+) -> Vec<Endpoint> {
     let At { at, value: file } = entry;
-    let prefix = match (file.host, file.cidr) {
+    let all_left_out = matches!(
+        file,
+        EndpointFile {
+            host: Field::Absent,
+            cidr: Field::Absent,
+            port: Field::Absent,
+            ports: Field::Absent,
+            protocol: Field::Absent,
+        }
+    );
+    if omissions == Omissions::MeanAll && all_left_out {
+        return Vec::from_iter(missing(
+            at,
+            "an endpoint says nothing of what is denied",
+            "write cidr: 192.0.2.0/24, port: 25, or protocol: udp; for all there is, write \
+             { cidr: 0.0.0.0/0 } and { cidr: \"::/0\" }",
+            problems,
+        ));
+    }
+    let prefixes = match (file.host, file.cidr) {
+        (Field::Absent, Field::Absent) if omissions == Omissions::AreMistakes => {
+            Vec::from_iter(missing(
+                at,
+                "an endpoint needs `host` or `cidr`",
+                "write host: 192.0.2.1, or cidr: 192.0.2.0/24",
+                problems,
+            ))
+        }
+        (Field::Absent, Field::Absent) => Prefix::ALL.to_vec(),
+        given => Vec::from_iter(addresses(at, given, problems)),
+    };
+    let ports = match (file.port, file.ports) {
+        (Field::Absent, Field::Absent) if omissions == Omissions::MeanAll => Some(PortSet::all()),
+        given => ports(at, given, problems),
+    };
+    let protocols = match file.protocol {
+        Field::Absent if omissions == Omissions::MeanAll => vec![Protocol::Tcp, Protocol::Udp],
+        given => vec![protocol(given, problems)],
+    };
+    let Some(ports) = ports else {
+        return Vec::new();
+    };
+    let of = |prefix| {
+        let protocols = protocols.iter();
+        let ports = &ports;
+        protocols.map(move |protocol| Endpoint {
+            prefix,
+            protocol: *protocol,
+            ports: ports.clone(),
+        })
+    };
+    prefixes.into_iter().flat_map(of).collect()
+}
+
+/// One of `host` and `cidr`.
+fn addresses(
+    at: Position,
+    given: (Field<Scalar>, Field<Scalar>),
+    problems: &mut Problems,
+) -> Option<Prefix> {
+    match given {
         (Field::Given(host), Field::Absent) => report(&host, host_prefix, problems),
         (Field::Absent, Field::Given(cidr)) => report(&cidr, cidr_prefix, problems),
-        (Field::Absent, Field::Absent) => missing(
-            at,
-            "an endpoint needs `host` or `cidr`",
-            "write host: 192.0.2.1, or cidr: 192.0.2.0/24",
-            problems,
-        ),
         (Field::Given(_), Field::Given(_)) => missing(
             at,
             "an endpoint has both `host` and `cidr`",
@@ -42,8 +112,16 @@ pub(super) fn endpoint(entry: At<EndpointFile>, problems: &mut Problems) -> Opti
             problems,
         ),
         _ => None, // reported where it was read
-    };
-    let ports = match (file.port, file.ports) {
+    }
+}
+
+/// One of `port` and `ports`.
+fn ports(
+    at: Position,
+    given: (Field<Scalar>, Field<Vec<At<Scalar>>>),
+    problems: &mut Problems,
+) -> Option<PortSet> {
+    match given {
         (Field::Given(port), Field::Absent) => single_port(&port, problems),
         (Field::Absent, Field::Given(ports)) => port_list(&ports, problems),
         (Field::Absent, Field::Absent) => missing(
@@ -59,17 +137,15 @@ pub(super) fn endpoint(entry: At<EndpointFile>, problems: &mut Problems) -> Opti
             problems,
         ),
         _ => None,
-    };
-    let protocol = file
-        .protocol
+    }
+}
+
+fn protocol(given: Field<Scalar>, problems: &mut Problems) -> Protocol {
+    const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    given
         .given()
         .map(|word| one_of(&word, "a protocol", PROTOCOLS, &["rest"], problems))
-        .unwrap_or_default();
-    Some(Endpoint {
-        prefix: prefix?,
-        protocol,
-        ports: ports?,
-    })
+        .unwrap_or_default()
 }
 
 // === addresses ===
@@ -178,7 +254,7 @@ fn port_number(text: &str) -> Option<u16> {
     (port != 0).then_some(port)
 }
 
-fn single_port(given: &At<Scalar>, problems: &mut Problems) -> Option<Vec<u16>> {
+fn single_port(given: &At<Scalar>, problems: &mut Problems) -> Option<PortSet> {
     let text = &given.value.text;
     let Some(port) = port_number(text) else {
         problems.value(
@@ -188,10 +264,10 @@ fn single_port(given: &At<Scalar>, problems: &mut Problems) -> Option<Vec<u16>> 
         );
         return None;
     };
-    Some(vec![port])
+    Some(PortSet::single(port))
 }
 
-fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<Vec<u16>> {
+fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<PortSet> {
     if given.value.is_empty() {
         return missing(
             given.at,
@@ -199,6 +275,18 @@ fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<Vec
             "list a port, such as [443]",
             problems,
         );
+    }
+    if given.value.len() > MAX_PORTS_PER_ENDPOINT {
+        problems.error(
+            given.at,
+            PolicyErrorKind::Limit,
+            format!(
+                "`ports` has {} entries, the limit is {MAX_PORTS_PER_ENDPOINT}",
+                given.value.len()
+            ),
+            "list ranges in place of ports",
+        );
+        return None;
     }
     let mut ranges = Vec::new();
     let mut valid = true;
@@ -208,8 +296,8 @@ fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<Vec
             None => port_number(text).map(|port| (port, port)),
             Some((first, last)) => port_number(first.trim()).zip(port_number(last.trim())),
         };
-        if let Some(range) = range.filter(|(first, last)| first <= last) {
-            ranges.push(range);
+        if let Some((first, last)) = range.filter(|(first, last)| first <= last) {
+            ranges.push(PortRange { first, last });
             continue;
         }
         valid = false;
@@ -219,59 +307,5 @@ fn port_list(given: &At<Vec<At<Scalar>>>, problems: &mut Problems) -> Option<Vec
             "write numbers from 1 to 65535, a range as first-last, such as 9000-9010",
         );
     }
-    let ports = write_out(ranges);
-    if ports.len() > MAX_PORTS_PER_ENDPOINT {
-        problems.error(
-            given.at,
-            PolicyErrorKind::Limit,
-            format!("an endpoint has more than {MAX_PORTS_PER_ENDPOINT} ports"),
-            "list the ports that are needed",
-        );
-        return None;
-    }
-    valid.then_some(ports)
-}
-
-/// The ports of all ranges, ascending and each once; cut where there are too many of them.
-fn write_out(mut ranges: Vec<(u16, u16)>) -> Vec<u16> {
-    // Sorted first, so that each port is visited once however the ranges overlap.
-    ranges.sort_unstable();
-    let mut ports: Vec<u16> = Vec::new();
-    for (first, last) in ranges {
-        let from = ports
-            .last()
-            .map_or(first, |port| first.max(port.saturating_add(1)));
-        let room = (MAX_PORTS_PER_ENDPOINT + 1).saturating_sub(ports.len());
-        ports.extend((from..=last).take(room));
-    }
-    ports.dedup(); // 65535 has no successor
-    ports
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::write_out;
-
-    proptest! {
-        #[test]
-        fn write_out_is_the_union_of_the_ranges(
-            ranges in prop::collection::vec((1..=u16::MAX, 0..30_u16), 0..12),
-            edge in any::<bool>(),
-        ) {
-            let mut ranges: Vec<(u16, u16)> = ranges
-                .into_iter()
-                .map(|(first, more)| (first, first.saturating_add(more)))
-                .collect();
-            if edge {
-                ranges.extend([(u16::MAX - 2, u16::MAX), (u16::MAX, u16::MAX), (u16::MAX - 1, u16::MAX)]);
-            }
-            let want: BTreeSet<u16> =
-                ranges.iter().flat_map(|(first, last)| *first..=*last).collect();
-            prop_assert_eq!(write_out(ranges), Vec::from_iter(want));
-        }
-    }
+    valid.then(|| ranges.into_iter().collect())
 }

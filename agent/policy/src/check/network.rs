@@ -1,20 +1,26 @@
 //! Judges `network_policies`.
 
 use crate::{
-    check::{endpoint::endpoint, is_title, value::path},
+    check::{
+        binary::binary,
+        endpoint::{Omissions, endpoint},
+        is_title,
+        value::one_of,
+    },
     error::PolicyErrorKind,
     escape::quoted,
     fields::{At, Field},
-    file::{BinaryFile, GroupFile},
+    file::{EndpointFile, GroupFile},
     limits::{MAX_BINARIES, MAX_ENDPOINTS, MAX_GROUP_NAME_BYTES, MAX_GROUPS},
-    model::{BinaryMatcher, RuleGroup},
+    model::{Endpoint, Filesystem, NetworkMode, RuleAction, RuleGroup},
     node::{Key, Scalar},
     problem::{Position, Problems},
 };
 
-/// Judges every entry; sorts them by name.
+/// Judges every entry; sorts them by name. `filesystem` tells which files the sandbox may write.
 pub(super) fn groups(
     entries: At<Vec<(Key, GroupFile)>>,
+    filesystem: &Filesystem,
     problems: &mut Problems,
 ) -> Vec<RuleGroup> {
     if !within_limits(&entries, problems) {
@@ -23,10 +29,44 @@ pub(super) fn groups(
     let mut groups: Vec<RuleGroup> = entries
         .value
         .into_iter()
-        .map(|(key, file)| group(key, file, problems))
+        .map(|(key, file)| group(key, file, filesystem, problems))
         .collect();
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     groups
+}
+
+/// Judges `ingress`.
+pub(super) fn ingress(
+    entries: Field<Vec<At<EndpointFile>>>,
+    network: NetworkMode,
+    problems: &mut Problems,
+) -> Vec<Endpoint> {
+    let Some(At { at, value }) = entries.given() else {
+        return Vec::new();
+    };
+    if value.len() > MAX_ENDPOINTS {
+        problems.error(
+            at,
+            PolicyErrorKind::Limit,
+            format!(
+                "`ingress` has {} entries, the limit is {MAX_ENDPOINTS}",
+                value.len()
+            ),
+            "list prefixes in place of addresses, and ranges in place of ports",
+        );
+        return Vec::new();
+    }
+    if network == NetworkMode::None && !value.is_empty() {
+        problems.warn(
+            at,
+            "no entry of `ingress` has an effect in network mode `none`".to_owned(),
+            "write `network: { mode: direct }`, or remove the entries",
+        );
+    }
+    let entries = value.into_iter();
+    entries
+        .flat_map(|entry| endpoint(entry, Omissions::OfAddressesMeanAll, problems))
+        .collect()
 }
 
 /// Counts before anything is expanded.
@@ -67,7 +107,7 @@ fn len<T>(list: &Field<Vec<T>>) -> usize {
     }
 }
 
-fn group(key: Key, file: GroupFile, problems: &mut Problems) -> RuleGroup {
+fn group(key: Key, file: GroupFile, filesystem: &Filesystem, problems: &mut Problems) -> RuleGroup {
     let at = key.at;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if key.text.is_empty() || key.text.len() > MAX_GROUP_NAME_BYTES || !key.text.chars().all(fits) {
@@ -78,15 +118,16 @@ fn group(key: Key, file: GroupFile, problems: &mut Problems) -> RuleGroup {
              a text for people goes into `name`",
         );
     }
+    let action = action(file.action, problems);
+    let (no_endpoints, nobody) = match action {
+        RuleAction::Allow => ("it allows no destination", Some("it allows nobody")),
+        RuleAction::Deny => ("it denies no destination", None),
+    };
     for (list, absent, effect) in [
-        (
-            "endpoints",
-            is_empty(&file.endpoints),
-            "it allows no destination",
-        ),
-        ("binaries", is_empty(&file.binaries), "it allows nobody"),
+        ("endpoints", is_empty(&file.endpoints), Some(no_endpoints)),
+        ("binaries", is_empty(&file.binaries), nobody),
     ] {
-        if absent {
+        if absent && let Some(effect) = effect {
             problems.warn(
                 at,
                 format!(
@@ -97,12 +138,42 @@ fn group(key: Key, file: GroupFile, problems: &mut Problems) -> RuleGroup {
             );
         }
     }
+    if let (RuleAction::Deny, Field::Given(binaries)) = (action, &file.binaries)
+        && binaries.value.is_empty()
+    {
+        problems.error(
+            binaries.at,
+            PolicyErrorKind::Missing,
+            format!(
+                "`binaries` of network policy {} has no entry, so it is not clear whom it denies",
+                quoted(&key.text)
+            ),
+            "remove the key to deny every program, or list those that are meant",
+        );
+    }
+    let omissions = match action {
+        RuleAction::Allow => Omissions::AreMistakes,
+        RuleAction::Deny => Omissions::MeanAll,
+    };
     RuleGroup {
         title: file.name.given().map(|name| title(name, problems)),
-        endpoints: each(file.endpoints, |entry| endpoint(entry, problems)),
-        binaries: each(file.binaries, |entry| binary(entry, problems)),
+        line: at.line,
+        action,
+        endpoints: each(file.endpoints, |entry| endpoint(entry, omissions, problems)),
+        binaries: each(file.binaries, |entry| {
+            binary(entry, (filesystem, action), problems)
+        }),
         name: key.text,
     }
+}
+
+fn action(given: Field<Scalar>, problems: &mut Problems) -> RuleAction {
+    const ACTIONS: &[(&str, RuleAction)] =
+        &[("allow", RuleAction::Allow), ("deny", RuleAction::Deny)];
+    given
+        .given()
+        .map(|word| one_of(&word, "an action", ACTIONS, &[], problems))
+        .unwrap_or_default()
 }
 
 /// Whether a list is absent or empty; one of the wrong shape has been reported already.
@@ -114,9 +185,9 @@ fn is_empty<T>(list: &Field<Vec<T>>) -> bool {
     }
 }
 
-fn each<T, U>(list: Field<Vec<T>>, mut check: impl FnMut(T) -> Option<U>) -> Vec<U> {
+fn each<T, I: IntoIterator>(list: Field<Vec<T>>, check: impl FnMut(T) -> I) -> Vec<I::Item> {
     let entries = list.given().map(|list| list.value).unwrap_or_default();
-    entries.into_iter().filter_map(&mut check).collect()
+    entries.into_iter().flat_map(check).collect()
 }
 
 fn title(name: At<Scalar>, problems: &mut Problems) -> String {
@@ -130,27 +201,6 @@ fn title(name: At<Scalar>, problems: &mut Problems) -> String {
     name.value.text
 }
 
-fn binary(entry: At<BinaryFile>, problems: &mut Problems) -> Option<BinaryMatcher> {
-    let BinaryFile { path, sha256 } = entry.value;
-    match (path, sha256) {
-        (Field::Given(path), Field::Absent) => binary_path(&path, problems),
-        (Field::Absent, Field::Given(hash)) => sha256_of(&hash, problems),
-        (Field::Absent, Field::Absent) => missing(
-            entry.at,
-            "a binary needs `path` or `sha256`",
-            "write { path: /usr/bin/curl }, or { sha256: ... } with the hash of the file",
-            problems,
-        ),
-        (Field::Given(_), Field::Given(_)) => missing(
-            entry.at,
-            "a binary has both `path` and `sha256`",
-            "keep one: two entries would allow either, and both in one are not enforced",
-            problems,
-        ),
-        _ => None, // reported where it was read
-    }
-}
-
 /// Reports keys that are missing or exclude each other.
 pub(super) fn missing<T>(
     at: Position,
@@ -160,56 +210,4 @@ pub(super) fn missing<T>(
 ) -> Option<T> {
     problems.error(at, PolicyErrorKind::Missing, message.to_owned(), help);
     None
-}
-
-fn binary_path(given: &At<Scalar>, problems: &mut Problems) -> Option<BinaryMatcher> {
-    let text = &given.value.text;
-    if text.contains(['*', '?', '[', '{']) {
-        problems.error(
-            given.at,
-            PolicyErrorKind::NotEnforced,
-            format!("pattern {} is not enforced by this version", quoted(text)),
-            "list each binary by its path",
-        );
-        return None;
-    }
-    let path = path(given, problems)?;
-    if path.as_os_str() == "/" {
-        problems.value(
-            given.at,
-            "`/` is not a file".to_owned(),
-            "write the path of an executable",
-        );
-        return None;
-    }
-    Some(BinaryMatcher::Path(path))
-}
-
-fn sha256_of(given: &At<Scalar>, problems: &mut Problems) -> Option<BinaryMatcher> {
-    let text = &given.value.text;
-    let parsed = parse_sha256(text);
-    if parsed.is_none() {
-        problems.value(
-            given.at,
-            format!("{} is not a SHA-256", quoted(text)),
-            format!(
-                "write the 64 hexadecimal digits that sha256sum prints; these are {} characters",
-                text.chars().count()
-            ),
-        );
-    }
-    parsed.map(BinaryMatcher::Sha256)
-}
-
-fn parse_sha256(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let &[high, low] = pair else { return None };
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(high)? << 4 | digit(low)?).ok()?;
-    }
-    Some(hash)
 }

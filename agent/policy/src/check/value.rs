@@ -3,9 +3,27 @@
 use std::path::PathBuf;
 
 use crate::{
-    error::PolicyErrorKind, escape::quoted, fields::At, limits::MAX_PATH_BYTES, node::Scalar,
-    problem::Problems, suggest::nearest,
+    error::PolicyErrorKind,
+    escape::quoted,
+    fields::{At, Field},
+    limits::MAX_PATH_BYTES,
+    node::{Scalar, ScalarKind},
+    problem::Problems,
+    suggest::nearest,
 };
+
+/// A switch, off unless it says `true`.
+pub(super) fn boolean(field: Field<Scalar>, key: &str, problems: &mut Problems) -> bool {
+    let Some(At { at, value }) = field.given() else {
+        return false;
+    };
+    if let ScalarKind::Bool(value) = value.kind {
+        return value;
+    }
+    let message = format!("`{key}` cannot be {}", quoted(&value.text));
+    problems.value(at, message, "write true or false, without quotes");
+    false
+}
 
 /// One of a set of words; its default if it is none, which has been reported.
 pub(super) fn one_of<T: Copy + Default>(

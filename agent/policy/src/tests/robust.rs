@@ -12,9 +12,24 @@ filesystem_policy:
   read_execute:
     - /usr
   read_write: [/tmp]
+  read_write_execute: [/project]
+  deny: [/project/.env, /etc/shadow]
+  rootfs: /srv/root
 landlock: { compatibility: best_effort }
-process: { run_as_user: agent, run_as_group: "1000", seccomp: strict }
+process:
+  run_as_user: agent
+  run_as_group: "1000"
+  supplementary_groups: [video, "44"]
+  seccomp: strict
+  seccomp_allow: [personality]
+  seccomp_deny: [listen, "mkdirat"]
+  pids_max: 512
+  memory_max: 4GiB
+  cpu_max: 1.5
+  nofile_max: 4096
+  fsize_max: 512MiB
 network: { mode: direct }
+env_allow: [LD_PRELOAD, PYTHONPATH]
 env: { LANG: C.UTF-8, "PATH": '/usr/bin' }
 network_policies:
   web: &web
@@ -23,12 +38,17 @@ network_policies:
       - { host: 192.0.2.1, port: 443 }
       - { cidr: "2001:db8::/32", ports: [80, 9000-9010], protocol: udp }
     binaries: &bins
-      - { path: /usr/bin/curl }
+      - { path: /usr/bin/curl, descendants: true }
+      - { path: "/opt/**/python3.[0-9]*" }
       - { sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 }
   again:
     endpoints:
       - { cidr: 0.0.0.0/0, port: 22 }
     binaries: *bins
+  never:
+    action: deny
+    endpoints: [{ cidr: 10.0.0.0/8 }, { port: 25, protocol: tcp }]
+    binaries: [{ path: /usr/bin/nc }]
 "#;
 
 /// Parses, shows and compiles whatever comes out.
@@ -53,7 +73,7 @@ fn fit(shown: &str) -> bool {
 
 /// Pieces that mean something to YAML or to the policy language.
 fn piece() -> impl Strategy<Value = String> {
-    const PIECES: [&str; 44] = [
+    const PIECES: [&str; 49] = [
         "\n",
         "\n  ",
         "\n    ",
@@ -97,7 +117,12 @@ fn piece() -> impl Strategy<Value = String> {
         "ports",
         "cidr",
         "script",
+        "action: deny\n",
         "? ",
+        "/**",
+        "/[!a-",
+        "/*?[]]",
+        "descendants: true",
     ];
     prop_oneof![
         6 => prop::sample::select(PIECES.to_vec()).prop_map(str::to_owned),

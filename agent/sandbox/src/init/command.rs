@@ -9,10 +9,7 @@ use std::{
 
 use clawd_sys::exec::execve;
 
-use crate::{
-    error::{Failed, InLayer, Layer},
-    spec::SpawnSpec,
-};
+use crate::error::{Failed, InLayer, Layer};
 
 /// Where a name is looked up if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -30,18 +27,18 @@ pub(super) struct Command {
     cwd: PathBuf,
 }
 
-/// Prepares the command of a specification.
-pub(super) fn prepare(spec: &SpawnSpec) -> Result<Command, Failed> {
-    let name = spec.argv.first().cloned().unwrap_or_default();
+/// Prepares a command that starts in `cwd` with this whole environment.
+pub(super) fn prepare(
+    argv: &[String],
+    variables: &[(String, String)],
+    cwd: &Path,
+) -> Result<Command, Failed> {
+    let name = argv.first().cloned().unwrap_or_default();
     if name.is_empty() {
         return Err(Failed::new(Layer::Exec, "there is no command to run"));
     }
-    let argv = spec
-        .argv
-        .iter()
-        .map(|argument| CString::new(argument.as_str()));
-    let env = spec
-        .env
+    let argv = argv.iter().map(|argument| CString::new(argument.as_str()));
+    let env = variables
         .iter()
         .map(|(key, value)| CString::new(format!("{key}={value}")));
     let collect = |strings: &mut dyn Iterator<Item = Result<CString, NulError>>| {
@@ -49,11 +46,11 @@ pub(super) fn prepare(spec: &SpawnSpec) -> Result<Command, Failed> {
     };
     let what = "pass arguments or environment";
     Ok(Command {
-        candidates: collect(&mut candidates(&name, &spec.env).into_iter().map(CString::new))
+        candidates: collect(&mut candidates(&name, variables).into_iter().map(CString::new))
             .in_layer(Layer::Exec, what)?,
         argv: collect(&mut argv.into_iter()).in_layer(Layer::Exec, what)?,
         env: collect(&mut env.into_iter()).in_layer(Layer::Exec, what)?,
-        cwd: spec.cwd.clone(),
+        cwd: cwd.to_owned(),
         name,
     })
 }
@@ -100,7 +97,7 @@ fn explain(path: &str, error: &io::Error) -> Option<Failed> {
             "its interpreter is not in the sandbox's view: list the directory it is in under `read_execute`".to_owned()
         }
         (Some(libc::EACCES), Ok(data)) if data.mode() & 0o111 != 0 && data.is_file() => {
-            "permission denied: its directory is not listed under `read_execute`, or its mode does not allow this user"
+            "permission denied: its directory is listed under neither `read_execute` nor `read_write_execute`, or its mode does not allow this user"
                 .to_owned()
         }
         _ => error.to_string(),

@@ -22,26 +22,34 @@ use clawd_sys::{
 };
 
 use super::{
+    cover::{Blank, pin},
+    etc::Contents,
     mountinfo,
     plan::{Access, Entry, Plan, Tree, What},
 };
-use crate::error::{Failed, InLayer, Layer};
+use crate::{
+    error::{Failed, InLayer, Layer},
+    spec::SpawnSpec,
+};
 
 /// Limits of the view's own file systems; what is in them counts as the sandbox's memory.
 const TEMPORARY_SIZE: &str = "1g";
 const HOME_SIZE: &str = "1g";
 const SHARED_MEMORY_SIZE: &str = "256m";
-/// Root and `/dev` hold mount points and links alone.
-const SKELETON_SIZE: &str = "1m";
+/// Root and `/dev` hold mount points, links and some small files.
+const SKELETON_SIZE: &str = "4m";
 /// A file of no bytes costs kernel memory too.
 const FILES_MAX: &str = "262144";
 
 /// Nodes of the host's `/dev` that every sandbox has.
-const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub(super) const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What else is in `/dev`.
+pub(super) const IN_DEVICES: &[&str] = &["shm", "pts", "ptmx", "fd", "stdin", "stdout", "stderr"];
 
 const NOTHING_SPECIAL: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
-const DATA: MountAttrFlags = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+pub(super) const DATA: MountAttrFlags = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// The finished view.
 #[derive(Debug)]
@@ -52,9 +60,9 @@ pub(crate) struct Built {
     pub(crate) mounts: u32,
 }
 
-/// Builds the view for a user and moves into it. The caller is root, alone in its mount namespace;
+/// Builds the view of a sandbox and moves into it. The caller is root, alone in its mount namespace;
 /// after an error it must end.
-pub(crate) fn build(plan: &Plan, uid: u32, gid: u32) -> Result<Built, Failed> {
+pub(crate) fn build(plan: &Plan, spec: &SpawnSpec) -> Result<Built, Failed> {
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -69,7 +77,9 @@ pub(crate) fn build(plan: &Plan, uid: u32, gid: u32) -> Result<Built, Failed> {
     for name in NODES {
         nodes.push((name, open_node(name)?));
     }
+    let contents = Contents::new(spec)?;
     enter_new_root()?;
+    let blank = Blank::new()?;
     for entry in &plan.entries {
         match &entry.what {
             What::Tree(number) => {
@@ -79,11 +89,18 @@ pub(crate) fn build(plan: &Plan, uid: u32, gid: u32) -> Result<Built, Failed> {
             }
             What::Link(text) => link(entry, text)?,
             What::Temporary => temporary(&point(entry, true)?, &entry.at, TEMPORARY_SIZE)?,
-            What::Home => home(&point(entry, true)?, &entry.at, uid, gid)?,
+            What::Home => home(&point(entry, true)?, &entry.at, spec)?,
             What::Devices => devices(&point(entry, true)?, &entry.at, &nodes)?,
-            What::Processes => processes(&point(entry, true)?, &entry.at)?,
+            What::Processes => {
+                processes(&point(entry, true)?, &entry.at)?;
+                blank.mask()?;
+            }
+            What::Written(file) => write(entry, contents.of(*file))?,
+            What::Cover => blank.cover(entry)?,
+            What::Pin => pin(entry)?,
         }
     }
+    blank.hide()?;
     make_read_only("/")?;
     describe()
 }
@@ -105,6 +122,7 @@ fn open_source(tree: &Tree) -> Result<Source, Failed> {
         Access::ReadOnly => DATA.union(read_only),
         Access::ReadExecute => NOTHING_SPECIAL.union(read_only),
         Access::ReadWrite => DATA,
+        Access::ReadWriteExecute => NOTHING_SPECIAL,
     };
     set_attributes(mount.as_fd(), attributes, is_dir).in_view(&what)?;
     Ok(Source { mount, is_dir })
@@ -122,7 +140,7 @@ fn open_node(name: &str) -> Result<OwnedFd, Failed> {
     Ok(mount)
 }
 
-fn clone_tree(file: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
+pub(super) fn clone_tree(file: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
@@ -141,7 +159,7 @@ pub(crate) fn open_plain(path: &Path) -> Result<OwnedFd, Errno> {
     )
 }
 
-fn is_dir(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(super) fn is_dir(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mode = clawd_sys::rustix::fs::fstat(file)?.st_mode;
     Ok(clawd_sys::rustix::fs::FileType::from_raw_mode(mode).is_dir())
 }
@@ -178,7 +196,7 @@ fn give_root_a_parent() -> Result<(), Failed> {
 }
 
 /// Finds or creates an entry's mount point.
-fn point(entry: &Entry, is_dir: bool) -> Result<OwnedFd, Failed> {
+pub(super) fn point(entry: &Entry, is_dir: bool) -> Result<OwnedFd, Failed> {
     let what = format!("make the mount point `{}`", entry.at.display());
     if fs::symlink_metadata(&entry.at).is_err() {
         if !entry.create {
@@ -204,7 +222,7 @@ fn create_parents(path: &Path) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-fn attach(mount: impl AsFd, point: &OwnedFd, at: &Path) -> Result<(), Failed> {
+pub(super) fn attach(mount: impl AsFd, point: &OwnedFd, at: &Path) -> Result<(), Failed> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", point, "", flags).in_view(format_args!("mount `{}`", at.display()))
 }
@@ -219,14 +237,21 @@ fn link(entry: &Entry, text: &Path) -> Result<(), Failed> {
     std::os::unix::fs::symlink(text, &entry.at).in_view(&what)
 }
 
+/// Writes a file into the root, which is read-only in the end.
+fn write(entry: &Entry, content: &[u8]) -> Result<(), Failed> {
+    let what = format!("write `{}`", entry.at.display());
+    create_parents(&entry.at).in_view(&what)?;
+    fs::write(&entry.at, content).in_view(&what)
+}
+
 fn temporary(point: &OwnedFd, at: &Path, size: &str) -> Result<(), Failed> {
     let options = [("mode", "1777"), ("size", size), ("nr_inodes", FILES_MAX)];
     let mount = file_system("tmpfs", &options, DATA).in_view(at.display())?;
     attach(&mount, point, at)
 }
 
-fn home(point: &OwnedFd, at: &Path, uid: u32, gid: u32) -> Result<(), Failed> {
-    let (uid, gid) = (uid.to_string(), gid.to_string());
+fn home(point: &OwnedFd, at: &Path, spec: &SpawnSpec) -> Result<(), Failed> {
+    let (uid, gid) = (spec.uid.to_string(), spec.gid.to_string());
     let options = [
         ("mode", "0700"),
         ("size", HOME_SIZE),
@@ -239,7 +264,11 @@ fn home(point: &OwnedFd, at: &Path, uid: u32, gid: u32) -> Result<(), Failed> {
 }
 
 fn processes(point: &OwnedFd, at: &Path) -> Result<(), Failed> {
-    let mount = file_system("proc", &[], DATA).in_view("make `/proc`")?;
+    // Read-only, because a process may write to `/proc/<pid>/mem` of any other of its user, whatever
+    // that maps as read-only: it would speak with another program's identity. What programs like to
+    // write there (`oom_score_adj`, the names of threads) has no better place to be allowed.
+    let attributes = DATA.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    let mount = file_system("proc", &[], attributes).in_view("make `/proc`")?;
     attach(&mount, point, at)
 }
 
@@ -280,7 +309,7 @@ fn devices(point: &OwnedFd, at: &Path, nodes: &[(&str, OwnedFd)]) -> Result<(), 
 }
 
 /// A new file system, mounted nowhere yet. An option without a value is a flag.
-fn file_system(
+pub(super) fn file_system(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
@@ -326,7 +355,7 @@ fn describe() -> Result<Built, Failed> {
 }
 
 /// All errors here are of one layer.
-trait InView<T> {
+pub(super) trait InView<T> {
     fn in_view(self, what: impl Display) -> Result<T, Failed>;
 }
 

@@ -21,8 +21,27 @@ pub(super) type ReadLink<'a> = &'a dyn Fn(&Path) -> io::Result<Option<PathBuf>>;
 pub(super) struct Resolved {
     /// Where it is.
     pub(super) real: PathBuf,
-    /// Each link met, where it is and what it says; none of them lies beneath another link.
-    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    /// Each link met, in order; none of them lies beneath another link.
+    pub(super) links: Vec<Link>,
+}
+
+/// A symbolic link on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Where it is.
+    pub(super) at: PathBuf,
+    /// What it says.
+    pub(super) text: PathBuf,
+    /// Whether nothing of the path was left after it.
+    pub(super) is_last: bool,
+}
+
+/// The first name that could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}`: {source}", name = .name.display())]
+pub(super) struct Missing {
+    name: PathBuf,
+    source: io::Error,
 }
 
 /// Why a path has no place in a view.
@@ -42,12 +61,29 @@ pub(super) enum ResolveError {
 
 /// Resolves `path` fully.
 pub(super) fn resolve(path: &Path, read_link: ReadLink<'_>) -> Result<Resolved, ResolveError> {
+    match resolve_partly(path, read_link)? {
+        (resolved, None) => Ok(resolved),
+        (_, Some(Missing { name, source })) => Err(ResolveError::Missing {
+            path: path.to_owned(),
+            missing: name,
+            source,
+        }),
+    }
+}
+
+/// Resolves `path` as far as there is something, and tells what is not; what comes behind that is
+/// taken as it is written.
+pub(super) fn resolve_partly(
+    path: &Path,
+    read_link: ReadLink<'_>,
+) -> Result<(Resolved, Option<Missing>), ResolveError> {
     let plain = path.is_absolute() && !path.components().any(|c| c == Component::ParentDir);
     if !plain {
         return Err(ResolveError::NotPlain(path.to_owned()));
     }
     let mut real = PathBuf::from("/");
-    let mut links = Vec::new();
+    let mut links: Vec<Link> = Vec::new();
+    let mut missing = None;
     let mut pending: VecDeque<OsString> = parts(path).collect();
     while let Some(name) = pending.pop_front() {
         if name == ".." {
@@ -55,25 +91,48 @@ pub(super) fn resolve(path: &Path, read_link: ReadLink<'_>) -> Result<Resolved, 
             continue;
         }
         let next = real.join(&name);
-        let target = read_link(&next).map_err(|source| ResolveError::Missing {
-            path: path.to_owned(),
-            missing: next.clone(),
-            source,
-        })?;
-        let Some(target) = target else {
+        let found = match &missing {
+            None => read_link(&next),
+            Some(_) => Ok(None),
+        };
+        let target = found.unwrap_or_else(|source| {
+            missing = Some(Missing {
+                name: next.clone(),
+                source,
+            });
+            None
+        });
+        let Some(text) = target else {
             real = next;
             continue;
         };
         if links.len() == LINKS_MAX {
             return Err(ResolveError::Loop(path.to_owned()));
         }
-        if target.is_absolute() {
+        if text.is_absolute() {
             real = PathBuf::from("/");
         }
-        pending = parts(&target).chain(pending).collect();
-        links.push((next, target));
+        let is_last = pending.is_empty();
+        pending = parts(&text).chain(pending).collect();
+        links.push(Link {
+            at: next,
+            text,
+            is_last,
+        });
     }
-    Ok(Resolved { real, links })
+    Ok((Resolved { real, links }, missing))
+}
+
+// === impl Missing ===
+
+impl Missing {
+    /// Whether that is certain: there is no such name, or what holds it is no directory.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
+    }
 }
 
 /// The names in a path; `.` and the root are none, `..` is one.
@@ -91,7 +150,7 @@ mod tests {
         path::{Path, PathBuf},
     };
 
-    use super::{ResolveError, resolve};
+    use super::{ResolveError, resolve, resolve_partly};
 
     fn host(path: &Path) -> io::Result<Option<PathBuf>> {
         match path.to_str().expect("utf-8") {
@@ -112,9 +171,28 @@ mod tests {
         let links: Vec<_> = got
             .links
             .iter()
-            .map(|(at, _)| at.to_str().expect("utf-8"))
+            .map(|link| (link.at.to_str().expect("utf-8"), link.is_last))
             .collect();
-        assert_eq!(links, ["/abs", "/a/up", "/bin", "/usr/bin/sh"]);
+        let want = [
+            ("/abs", true),
+            ("/a/up", false),
+            ("/bin", false),
+            ("/usr/bin/sh", true),
+        ];
+        assert_eq!(links, want);
+    }
+
+    #[test]
+    fn resolve_partly_goes_on_behind_what_is_missing() {
+        let (got, missing) = resolve_partly(Path::new("/a/up/gone/x"), &|path: &Path| {
+            if path.ends_with("gone") {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            host(path)
+        })
+        .expect("resolves");
+        assert_eq!(got.real, Path::new("/usr/bin/gone/x"));
+        assert!(missing.expect("told").is_absence());
     }
 
     #[test]

@@ -4,24 +4,25 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
-use clawd_sandbox::{StartError, spawn};
+use clawd_sandbox::{Cgroups, StartError, spawn};
 use clawd_sys::rustix::process::{Signal, pidfd_send_signal};
 
-use crate::rig::{Cgroup, finish, init_exe, pipes, run, shell, spec, start};
+use crate::rig::{Cgroup, entrance, finish, pipes, run, shell, spec, start, start_view};
 
 /// A daemon of its own, which is killed in the middle: `early` before it lets the sandbox go on,
 /// `late` after.
 pub(crate) fn spawner(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let late = arguments.next().as_deref() == Some("late");
-    let cgroup = fs::File::open(arguments.next().expect("a cgroup")).expect("open");
+    let cgroup = PathBuf::from(arguments.next().expect("a cgroup"));
+    let cgroups = Cgroups::open(&cgroup, &[] as &[PathBuf]).expect("open");
     let (theirs, _ours) = pipes();
     let spec = spec(&["sleep", "1000"]);
-    let ready = spawn(&spec, cgroup.as_fd(), init_exe().as_fd(), theirs).expect("a view");
+    let ready = start_view(&spec, &cgroups, theirs).expect("a view");
     println!("{}", ready.init_pid());
     let _running = late.then(|| ready.go().expect("runs"));
     println!("waiting");
@@ -75,7 +76,13 @@ pub(crate) fn no_init() {
     for program in ["/bin/true", "/bin/cat", "/etc/passwd"] {
         let (theirs, _ours) = pipes();
         let exe = fs::File::open(program).expect("open");
-        let error = spawn(&spec(&["true"]), cgroup.open().as_fd(), exe.as_fd(), theirs);
+        let error = spawn(
+            &spec(&["true"]),
+            &cgroup.open(),
+            exe.as_fd(),
+            entrance().0.as_fd(),
+            theirs,
+        );
         let error = error.expect_err("no init");
         assert!(
             matches!(error, StartError::Silent { .. }),
@@ -103,13 +110,7 @@ pub(crate) fn orphans() {
 pub(crate) fn dropped() {
     let cgroup = Cgroup::new();
     let (theirs, _ours) = pipes();
-    let ready = spawn(
-        &spec(&["/bin/true"]),
-        cgroup.open().as_fd(),
-        init_exe().as_fd(),
-        theirs,
-    )
-    .expect("a view");
+    let ready = start_view(&spec(&["/bin/true"]), &cgroup.open(), theirs).expect("a view");
     assert!(!cgroup.is_empty());
     let process = format!("/proc/{}", ready.init_pid());
     assert!(Path::new(&process).exists());

@@ -5,9 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod files;
+mod kept;
 mod life;
+mod mounts;
+mod own;
 mod probe;
 mod rig;
+mod syscalls;
+mod who;
 
 use std::{
     panic::catch_unwind,
@@ -23,6 +29,7 @@ fn main() -> ExitCode {
         Some(clawd_sandbox::INIT_ARGUMENT) => clawd_sandbox::init::main(),
         Some("probe") => probe::run(arguments),
         Some("spawner") => life::spawner(arguments),
+        Some("show-mounts") => mounts::show(arguments),
         Some("--list") => {
             cases::ALL
                 .iter()

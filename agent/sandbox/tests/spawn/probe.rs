@@ -4,8 +4,11 @@ use std::{io, process::ExitCode};
 
 use clawd_sandbox::{Profile, denials};
 use clawd_sys::{
-    probe::call_with_zeros,
-    rustix::net::{AddressFamily, Protocol, SocketType, socket},
+    probe::{call_with_zeros, executable_memory},
+    rustix::{
+        fs::{MemfdFlags, memfd_create},
+        net::{AddressFamily, Protocol, SocketType, socket},
+    },
 };
 
 pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -21,6 +24,15 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> ExitCode {
         #[cfg(target_arch = "x86_64")]
         Some("int80") => println!("{}", clawd_sys::probe::getpid_by_int80()),
         Some("sockets") => sockets(),
+        Some("executable-memory") => {
+            for how in ["mmap", "mprotect"] {
+                println!("{how} {}", told(executable_memory(how)));
+            }
+            let file = memfd_create("x", MemfdFlags::CLOEXEC).map(|_| 0);
+            println!("memfd_create {}", told(file.map_err(Into::into)));
+        }
+        Some("write-and-execute") => arguments.for_each(|dir| write_and_execute(&dir)),
+        Some("files") => crate::files::attempts(arguments),
         Some("thread") => {
             let answer = std::thread::spawn(|| 42).join().expect("join");
             println!("{answer}");
@@ -63,12 +75,24 @@ fn denied_calls() {
         .into_iter()
         .filter(|denial| denial.always)
     {
-        let got = told(call_with_zeros(denial.number));
+        let got = told(call_with_zeros(denial.number.into()));
         if got != "errno 1" {
             println!("{}: {got}", denial.call);
         }
     }
     println!("done");
+}
+
+/// Prints how a program ended that is written into `dir` first, or why it could not start.
+fn write_and_execute(dir: &str) {
+    let program = std::path::Path::new(dir).join("program");
+    match std::fs::copy("/bin/true", &program) {
+        Err(error) => println!("not written: {}", told(Err(error))),
+        Ok(_) => match std::process::Command::new(&program).status() {
+            Ok(status) => println!("exit {}", status.code().unwrap_or(-1)),
+            Err(error) => println!("{}", told(Err(error))),
+        },
+    }
 }
 
 fn sockets() {

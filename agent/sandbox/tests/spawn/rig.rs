@@ -3,15 +3,19 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use clawd_sandbox::{
-    Compatibility, Descriptors, HOME, Layers, Profile, Running, SpawnSpec, StartError, ViewSpec,
-    spawn,
+    Cgroups, Compatibility, Descriptors, HOME, Layers, ProcessLimits, REFUSAL_BYTES, Refusal,
+    Running, SpawnSpec, StartError, Streams, Syscalls, ViewReady, ViewSpec, spawn,
 };
 use clawd_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -40,8 +44,8 @@ impl Cgroup {
         &self.0
     }
 
-    pub(crate) fn open(&self) -> OwnedFd {
-        fs::File::open(&self.0).expect("open the cgroup").into()
+    pub(crate) fn open(&self) -> Cgroups {
+        Cgroups::open(&self.0, &[] as &[PathBuf]).expect("open the cgroup")
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -81,6 +85,8 @@ pub(crate) fn spec(argv: &[&str]) -> SpawnSpec {
         own_network: true,
         uid: USER,
         gid: USER,
+        user_name: "agent".into(),
+        group_name: "agents".into(),
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: vec![
             ("PATH".into(), "/usr/bin:/bin".into()),
@@ -88,7 +94,10 @@ pub(crate) fn spec(argv: &[&str]) -> SpawnSpec {
         ],
         cwd: "/".into(),
         landlock: Compatibility::HardRequirement,
-        seccomp: Profile::Default,
+        seccomp: Syscalls::default(),
+        groups: Vec::new(),
+        limits: ProcessLimits::default(),
+        terminal: None,
     }
 }
 
@@ -107,6 +116,7 @@ pub(crate) struct Outcome {
     pub(crate) out: String,
     pub(crate) err: String,
     pub(crate) layers: Layers,
+    pub(crate) refusals: Vec<Refusal>,
 }
 
 /// Our ends of a sandbox's pipes.
@@ -123,9 +133,7 @@ pub(crate) fn pipes() -> (Descriptors, Pipes) {
     let (stderr, err_write) = std::io::pipe().expect("pipe");
     let (status, status_write) = std::io::pipe().expect("pipe");
     let theirs = Descriptors {
-        stdin: in_read.into(),
-        stdout: out_write.into(),
-        stderr: err_write.into(),
+        streams: Streams::Given([in_read.into(), out_write.into(), err_write.into()]),
         status: status_write.into(),
     };
     (
@@ -143,10 +151,30 @@ pub(crate) fn init_exe() -> OwnedFd {
     fs::File::open("/proc/self/exe").expect("own file").into()
 }
 
+/// Where further commands could come in.
+pub(crate) fn entrance() -> (UnixListener, SocketAddr) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("clawd-sandbox-test-{}-{number}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name).expect("an address");
+    let listener = UnixListener::bind_addr(&address).expect("binds");
+    (listener, address)
+}
+
+/// Starts a sandbox's view.
+pub(crate) fn start_view(
+    spec: &SpawnSpec,
+    cgroups: &Cgroups,
+    theirs: Descriptors,
+) -> Result<ViewReady, StartError> {
+    let (listener, _) = entrance();
+    spawn(spec, cgroups, init_exe().as_fd(), listener.as_fd(), theirs)
+}
+
 /// Starts a sandbox to the point where its command runs.
 pub(crate) fn start(spec: &SpawnSpec, cgroup: &Cgroup) -> Result<(Running, Pipes), StartError> {
     let (theirs, ours) = pipes();
-    let ready = spawn(spec, cgroup.open().as_fd(), init_exe().as_fd(), theirs)?;
+    let ready = start_view(spec, &cgroup.open(), theirs)?;
     assert!(ready.exec_mounts().iter().any(|at| at == Path::new("/usr")));
     let private = ["/", "/tmp", "/dev", "/dev/shm", "/proc", HOME].map(Path::new);
     assert!(
@@ -179,12 +207,19 @@ pub(crate) fn finish(running: Running, pipes: Pipes) -> Outcome {
         .expect("ended")
         .exit_status()
         .unwrap_or(-1);
+    let mut refusals = Vec::new();
+    let mut bytes = [0; REFUSAL_BYTES];
+    // Nobody else has the write end any more.
+    while clawd_sys::rustix::io::read(&running.refusals, &mut bytes).expect("refusals") > 0 {
+        refusals.push(Refusal::decode(&bytes));
+    }
     Outcome {
         status,
         code,
         out,
         err,
         layers: running.layers,
+        refusals,
     }
 }
 

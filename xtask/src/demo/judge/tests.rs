@@ -20,6 +20,7 @@ pub(in crate::demo) fn judged(line: &str, shows: Shows, expectation: Expectation
         title: "a title",
         shows,
         hashed: true,
+        started_by: None,
     };
     Judged::new(1, row, attempt, SHA256.to_owned(), expectation)
 }
@@ -30,6 +31,7 @@ pub(in crate::demo) fn allow() -> Expectation {
         allowed: true,
         reason: "rule",
         rule,
+        pinned: None,
     }
 }
 
@@ -38,6 +40,7 @@ pub(in crate::demo) fn refuse() -> Expectation {
         allowed: false,
         reason: "port_not_listed",
         rule: None,
+        pinned: None,
     }
 }
 
@@ -107,6 +110,31 @@ fn record_that_disagrees_is_a_complaint() {
         row.take_record(&mut vec![record(&[change])]);
         assert!(row.has_failed(), "{change:?}");
     }
+}
+
+#[test]
+fn record_without_the_pinned_content_is_a_complaint() {
+    let changed = || Expectation {
+        reason: "binary_changed",
+        pinned: Some("cd".repeat(32)),
+        ..refuse()
+    };
+    let told = [
+        ("\"allowed\"", "\"denied\""),
+        ("\"reason\":\"rule\"", "\"reason\":\"binary_changed\""),
+        ("\"network_policies.web.binaries[0]\"", "null"),
+        ("\"connect\"", "\"sendmsg\""),
+        ("\"tcp\"", "\"udp\""),
+        (":80,", ":7000,"),
+    ];
+    let mut row = judged(REFUSED, Shows::Refused, changed());
+    row.take_record(&mut vec![record(&told)]);
+    assert_eq!(row.complaints.len(), 1, "{:?}", row.complaints);
+    let mut record = record(&told);
+    record.pinned_sha256 = Some(clawd_audit::Digest([0xcd; 32]));
+    let mut row = judged(REFUSED, Shows::Refused, changed());
+    row.take_record(&mut vec![record]);
+    assert!(!row.has_failed(), "{:?}", row.complaints);
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::{io::Write as _, os::fd::OwnedFd, time::Duration};
 
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::UnixStream};
 
-use super::{Session, start_code};
+use super::{Attached, Kind, Session, start_code};
 use crate::{
     client::RunConnection,
     failure::Failure,
-    run::{descriptors, signals::Signals},
+    run::{descriptors, signals::Signals, streams::Streams},
 };
 
 const STARTED: &[u8] = b"{\"event\":\"started\",\"sandbox\":\"a\",\"pid\":7}\n";
@@ -32,6 +32,11 @@ impl Peer {
     }
 }
 
+/// As they are, where the test's own are no sockets.
+fn streams() -> Attached {
+    Attached::Streams(Streams::prepare().expect("streams"))
+}
+
 /// Runs a session while `script` plays the peer; nothing here may take long.
 async fn session(script: impl AsyncFnOnce(&mut Peer)) -> Result<u8, Failure> {
     session_after(b"", script).await
@@ -44,12 +49,17 @@ async fn session_after(
     let (stream, clawd) = UnixStream::pair().expect("a pair");
     let (status_read, status_write) = descriptors::status_pipe().expect("a pipe");
     let read = read.into();
-    let session = Session::new(RunConnection { stream, read }, status_read)?;
+    let session = Session::new(
+        RunConnection { stream, read },
+        status_read,
+        Kind::Run,
+        streams(),
+    )?;
     let mut peer = Peer {
         clawd: Some(clawd),
         status: Some(OwnedFd::into(status_write)),
     };
-    let outcome = session.outcome(Signals::take_over().expect("takes over"));
+    let outcome = session.outcome(Signals::take_over(false).expect("takes over"));
     let script = async {
         script(&mut peer).await;
         // As clawd does once nothing of the sandbox is left.
@@ -178,7 +188,13 @@ async fn session_forwards_signals_while_clawd_is_there() {
     let (stream, mut clawd) = UnixStream::pair().expect("a pair");
     let (status_read, _status_write) = descriptors::status_pipe().expect("a pipe");
     let read = STARTED.into();
-    let mut session = Session::new(RunConnection { stream, read }, status_read).expect("new");
+    let mut session = Session::new(
+        RunConnection { stream, read },
+        status_read,
+        Kind::Run,
+        streams(),
+    )
+    .expect("new");
     session.forward(15).await.expect("clawd is there");
     let want = b"{\"message\":\"signal\",\"signal\":15}\n";
     let mut got = vec![0; want.len()];

@@ -43,13 +43,14 @@ fn plan_puts_inner_trees_after_outer_ones() {
         read_only: paths(&["/srv/a/b/c"]),
         read_execute: paths(&["/usr", "/srv"]),
         read_write: paths(&["/srv/a"]),
-        workspace: Some("/tmp/work".into()),
+        workspace: Some("/tmp/project".into()),
+        ..ViewSpec::default()
     });
     assert!(position(&plan, "/srv") < position(&plan, "/srv/a"));
     assert!(position(&plan, "/srv/a") < position(&plan, "/srv/a/b/c"));
-    assert!(position(&plan, "/tmp") < position(&plan, "/tmp/work"));
+    assert!(position(&plan, "/tmp") < position(&plan, "/tmp/project"));
     let create = |at: &str| plan.entries[position(&plan, at)].create;
-    assert!(create("/usr") && create("/tmp/work") && create("/etc/passwd"));
+    assert!(create("/usr") && create("/tmp/project") && create("/etc/passwd"));
     assert!(!create("/srv/a") && !create("/srv/a/b/c"));
 }
 
@@ -134,6 +135,73 @@ fn plan_home_of_the_host_replaces_the_private_one_where_listed() {
     assert_eq!(home(&["/home/sandbox/project"]), (true, true));
     assert_eq!(home(&["/home/sandbox"]), (false, true));
     assert_eq!(home(&["/home"]), (true, false));
+}
+
+#[test]
+fn plan_read_write_execute_is_a_kind_of_its_own_and_nests_both_ways() {
+    let plan = planned(&ViewSpec {
+        read_execute: paths(&["/srv/venv/fixed"]),
+        read_write: paths(&["/srv"]),
+        // `/tmp` is private to each sandbox and never executable, however it is listed.
+        read_write_execute: paths(&["/srv/venv", "/bin", "/tmp"]),
+        ..ViewSpec::default()
+    });
+    let access = |at: &str| {
+        let tree = plan.trees.iter().find(|tree| tree.at == Path::new(at));
+        tree.map(|tree| tree.access)
+    };
+    assert_eq!(access("/srv"), Some(Access::ReadWrite));
+    assert_eq!(access("/srv/venv"), Some(Access::ReadWriteExecute));
+    assert_eq!(access("/srv/venv/fixed"), Some(Access::ReadExecute));
+    assert_eq!(access("/usr/bin"), Some(Access::ReadWriteExecute));
+    assert_eq!(access("/tmp"), None);
+    assert_eq!(plan.entries[position(&plan, "/tmp")].what, What::Temporary);
+    assert!(position(&plan, "/srv") < position(&plan, "/srv/venv"));
+    assert!(position(&plan, "/srv/venv") < position(&plan, "/srv/venv/fixed"));
+    assert!(!plan.entries[position(&plan, "/srv/venv")].create);
+    assert!(!plan.entries[position(&plan, "/srv/venv/fixed")].create);
+}
+
+#[test]
+fn plan_read_write_execute_contradictions_are_refused_by_name() {
+    let of = |spec: ViewSpec| {
+        let spec = ViewSpec {
+            read_write_execute: paths(&["/bin", "/bin"]),
+            ..spec
+        };
+        plan(&spec, &host).map_err(|error| error.to_string())
+    };
+    assert!(of(ViewSpec::default()).is_ok(), "the same right twice");
+    let same = || paths(&["/usr/bin"]);
+    let with = |key: &str| {
+        let mut spec = ViewSpec::default();
+        match key {
+            "read_only" => spec.read_only = same(),
+            "read_execute" => spec.read_execute = same(),
+            "read_write" => spec.read_write = same(),
+            _ => spec.workspace = same().pop(),
+        }
+        of(spec).expect_err(key)
+    };
+    for (key, named) in [
+        ("read_only", "as read_only"),
+        ("read_execute", "as read_execute"),
+        ("read_write", "as read_write"),
+        ("workspace", "as read_write"),
+    ] {
+        let told = with(key);
+        let wanted = format!("`/usr/bin` is listed twice, {named} and as read_write_execute");
+        assert!(told.starts_with(&wanted), "{told}");
+    }
+    for path in ["/", "/rootlink", "/dev", "/proc/1/root"] {
+        let spec = ViewSpec {
+            read_write_execute: paths(&[path]),
+            ..ViewSpec::default()
+        };
+        let got = plan(&spec, &host);
+        let refused = matches!(got, Err(PlanError::Root(_) | PlanError::Private(..)));
+        assert!(refused, "{path}: {got:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! N18, N20: sockets that are handed to a program that is not listed, or to another sandbox, as SECURITY.md
+//! states it.
+
+use std::thread;
+
+use clawd_tests::{Address, PYTHON};
+use serde_json::json;
+
+use super::{push, python, reaching};
+use crate::support::{CURL_ENTRY, World, direct, group};
+
+/// Perl is not listed. It gets connected sockets, and one that is not, from Python, which is; prints what
+/// came of each send of its, as an errno or 0.
+const HANDS: &str = r#"
+import json, socket, subprocess
+PERL = '''
+use Socket;
+my ($fd, $address) = @ARGV;
+open(my $talk, "+<&=", $fd) or die;
+my $sent = $address ? send($talk, "ping", 0, pack_sockaddr_in(7000, inet_aton($address)))
+                    : syswrite($talk, "ping");
+print defined($sent) ? 0 : $! + 0;
+'''
+def by_perl(talk, address=''):
+    told = subprocess.run(['/usr/bin/perl', '-e', PERL, str(talk.fileno()), address],
+                          pass_fds=[talk.fileno()], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+found = {}
+for name, kind in (('stream', socket.SOCK_STREAM), ('dgram', socket.SOCK_DGRAM)):
+    with socket.socket(socket.AF_INET, kind) as talk:
+        talk.settimeout(10)
+        talk.connect((NEAR, 7000))
+        found[name] = [by_perl(talk), talk.recv(9).decode()]
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talk:
+    talk.sendto(b'ping', (NEAR, 7000))
+    found['addressed'] = by_perl(talk, NEAR)
+print(json.dumps(found))
+"#;
+
+#[test]
+fn n20_flow_is_its_openers_and_a_datagram_with_an_address_is_its_senders() {
+    let world = World::start();
+    let mut prober = world.prober("box", &reaching(&[Address::A], ""));
+    let found = python(&mut prober, &format!("NEAR = {:?}\n{HANDS}", Address::A));
+    let want = json!({ "stream": [0, "ping"], "dgram": [0, "ping"], "addressed": 1 });
+    assert_eq!(found, want);
+    // Python's own datagrams, and what Perl sent on the connected socket; not what it addressed itself.
+    let contacts = world.internet.contacts_at(Address::A, 7000);
+    let datagrams = contacts.iter().filter(|contact| contact.kind == "udp");
+    assert_eq!(datagrams.count(), 2, "{contacts:?}");
+    let denials = world.denials("box", 0);
+    let [denial] = denials.as_slice() else {
+        panic!("{denials:?}")
+    };
+    assert_eq!(denial["reason"], "binary_not_listed", "{denial}");
+    assert_eq!(denial["activity"], "sendmsg", "{denial}");
+    assert_eq!(denial["exe"], "/usr/bin/perl", "{denial}");
+    let before = &denial["lineage"][0]["exe"];
+    let shown = std::fs::canonicalize(PYTHON).expect("Python");
+    assert_eq!(before, &json!(shown), "{denial}");
+    let pids: Vec<_> = world
+        .daemon
+        .audit()
+        .into_iter()
+        .filter(|record| record["activity"] == "exec" && record["exe"] == "/usr/bin/perl")
+        .map(|record| record["pid"].clone())
+        .collect();
+    assert!(pids.contains(&denial["pid"]), "{pids:?} {denial}");
+}
+
+#[test]
+fn n20_packets_of_a_flow_are_told_under_the_pid_of_its_opener() {
+    let world = World::start();
+    let mut prober = world.prober("box", &reaching(&[Address::A], ""));
+    let open = json!({
+        "do": "open_flow", "name": "talk", "kind": "dgram", "addr": Address::A, "port": 7000
+    });
+    assert_eq!(prober.ask(&open)["ok"], "ping");
+    // Listed for another program: whose datagram socket it is the kernel does not list, so it stays open.
+    let endpoint = format!("{{ host: {}, port: 7000, protocol: udp }}", Address::A);
+    push(&world, "box", &direct(&group("g", &endpoint, CURL_ENTRY)));
+    let say = json!({ "do": "fork", "ask": { "do": "say_on", "name": "talk" } });
+    let answer = prober.ask(&say);
+    assert_eq!(answer["ok"]["errno"], 1, "{answer}");
+    let opener = world.pids("box", PYTHON)[0];
+    let sent = super::dropped(&world, "box", "send");
+    assert!(
+        !sent.is_empty() && sent.iter().all(|(_, _, record)| record["pid"] == opener),
+        "{opener}: {sent:?}"
+    );
+}
+
+/// Sends sockets that it made to whoever connects: one for connections, one for datagrams.
+const GIVES: &str = "
+import json, socket
+made = [socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(PLACE)
+    listener.listen()
+    talk, _ = listener.accept()
+    socket.send_fds(talk, [b'x'], [each.fileno() for each in made])
+    print(json.dumps(talk.recv(1).decode()))
+";
+
+/// Takes them and tries to get out by them: prints each errno.
+const TAKES: &str = "
+import json, os, socket, time
+while not os.path.exists(PLACE):
+    time.sleep(0.01)
+with socket.socket(socket.AF_UNIX) as talk:
+    talk.connect(PLACE)
+    _, fds, _, _ = socket.recv_fds(talk, 1, 2)
+    stream, dgram = [socket.socket(fileno=fd) for fd in fds]
+    found = {}
+    for name, call in (
+        ('connect', lambda: stream.connect((NEAR, 7000))),
+        ('sendto', lambda: dgram.sendto(b'ping', (NEAR, 7000))),
+        ('connect datagrams', lambda: dgram.connect((NEAR, 7000))),
+    ):
+        try:
+            call()
+            found[name] = 0
+        except OSError as error:
+            found[name] = error.errno
+    talk.send(b'.')
+print(json.dumps(found))
+";
+
+#[test]
+fn n18_socket_of_another_sandbox_reaches_nobody() {
+    let world = World::start();
+    let folder = world.daemon.scratch().folder("shared", 0o777);
+    let folder = folder.expect("a folder");
+    // Both may go there with sockets of their own.
+    let policy = reaching(&[Address::A], "").replace(
+        "read_write: []",
+        &format!("read_write: [{}]", folder.display()),
+    );
+    let place = format!(
+        "PLACE, NEAR = {:?}, {:?}\n",
+        folder.join("socket"),
+        Address::A
+    );
+    let mut giver = world.prober("giver", &policy);
+    let mut taker = world.prober("taker", &policy);
+    let before = world.internet.traffic().expect("counters");
+    let found = thread::scope(|scope| {
+        let gives = scope.spawn(|| python(&mut giver, &format!("{place}{GIVES}")));
+        let found = python(&mut taker, &format!("{place}{TAKES}"));
+        assert_eq!(gives.join().expect("it gave"), ".");
+        found
+    });
+    let want = json!({ "connect": 1, "sendto": 1, "connect datagrams": 1 });
+    assert_eq!(found, want);
+    assert_eq!(world.internet.traffic().expect("counters"), before);
+    // They are the giver's, and so are the refusals, with the pid of who tried.
+    assert_eq!(world.denials("taker", 0).len(), 0);
+    let denials = world.denials("giver", 0);
+    assert_eq!(denials.len(), 3, "{denials:?}");
+    for denial in denials {
+        assert_eq!(denial["reason"], "foreign_socket", "{denial}");
+        assert_eq!(denial["dst_ip"], Address::A, "{denial}");
+        assert!(denial["pid"].as_u64() > Some(1), "{denial}");
+    }
+    let own = json!({ "do": "tcp", "addr": Address::A, "port": 7000 });
+    world.allows(&mut taker, &own);
+}
