@@ -20,7 +20,7 @@ use crate::{
     lease::Held,
     resolve::{links_to, path_of},
     sandbox::Sandbox,
-    settle::{hopeless, shows_writers},
+    settle::{hopeless, is_overlay, shows_writers},
     tables::Keys,
 };
 
@@ -70,10 +70,22 @@ pub(crate) fn judge(
             Judged::Hash(Box::new(job))
         }
         Err(reason) => {
-            tell(shared, &key, &path, Err(reason));
+            tell(shared, &key_at_exec(keys, &file, key), &path, Err(reason));
             answer(file)
         }
     }
+}
+
+/// The key that the exec will have. An inode of an overlay has the times of the one beneath anew when
+/// it is read (`ovl_file_accessed` in fs/overlayfs/file.c, v6.1), so the kernel's own first look at the
+/// program would have the reason stand under a key that nobody asks for.
+fn key_at_exec(keys: &mut dyn Keys, file: &File, key: FileKey) -> FileKey {
+    if !is_overlay(&key) {
+        return key;
+    }
+    // What cannot be read is not executed either.
+    let _unreadable = file.read_at(&mut [0], 0);
+    keys.key(file.as_fd()).unwrap_or(key)
 }
 
 /// A file that this sandbox executed lately and that nobody could write since: true where nothing more

@@ -149,10 +149,19 @@ impl Controllers {
             let root = self.chain.first().cloned().unwrap_or_default();
             return Err(ControllerError::Nowhere { name, root });
         };
-        if self.is_unified(controller) && !has(parent, name) {
+        if self.is_unified(controller) && !self.is_enabled(parent, name) {
             self.enable(name)?;
         }
         Ok(parent)
+    }
+
+    /// Whether children of the parent have the controller, with all of its files. The kernel shows a
+    /// controller in `subtree_control` before it makes the files of the children that are there
+    /// (`cgroup_subtree_control_write` of kernel/cgroup/cgroup.c, v6.12; reading takes no lock), so
+    /// nobody may be about to enable it.
+    fn is_enabled(&self, parent: &Path, name: &str) -> bool {
+        let lock = self.lock(FlockOperation::LockShared);
+        lock.is_ok() && has(parent, name)
     }
 
     /// Hands a controller down from the root of the hierarchy to the parent's children.
@@ -161,7 +170,8 @@ impl Controllers {
             let dir = dir.to_path_buf();
             move |source| ControllerError::NotDelegated { name, dir, source }
         };
-        let _lock = self.lock().map_err(failed(Path::new("")))?;
+        let lock = self.lock(FlockOperation::LockExclusive);
+        let _lock = lock.map_err(failed(Path::new("")))?;
         let parent = self.chain.last();
         for dir in self.chain.iter().filter(|dir| !has(dir, name)) {
             if has_own_processes(dir) {
@@ -183,7 +193,7 @@ impl Controllers {
         if self.chain.iter().all(|dir| added(dir).is_empty()) {
             return;
         }
-        let Ok(_lock) = self.lock() else {
+        let Ok(_lock) = self.lock(FlockOperation::LockExclusive) else {
             return;
         };
         for dir in self.chain.iter().rev() {
@@ -202,10 +212,10 @@ impl Controllers {
         }
     }
 
-    /// One clawd at a time hands down and takes back.
-    fn lock(&self) -> io::Result<File> {
+    /// One clawd at a time hands down and takes back, while none looks.
+    fn lock(&self, operation: FlockOperation) -> io::Result<File> {
         let root = File::open(self.chain.first().map_or(Path::new(""), PathBuf::as_path))?;
-        flock(&root, FlockOperation::LockExclusive)?;
+        flock(&root, operation)?;
         Ok(root)
     }
 }

@@ -6,6 +6,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use clawd_tests::{FileSystem, FuseMirror, Kind, Prober, sha256_of_file};
@@ -161,6 +163,8 @@ fn overlay(world: &World) -> (FileSystem, PathBuf, PathBuf) {
     copy(&disk.path().join("bin"));
     let shown = disk.path().join("bin/tool");
     let beneath = disk.upper().unwrap().join("bin");
+    // The change beneath has a time of its own, which the overlay shows when it is read.
+    thread::sleep(Duration::from_millis(20));
     // Whoever may write it must not be root; an owner of its own may.
     for path in [&beneath, &beneath.join("tool")] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();

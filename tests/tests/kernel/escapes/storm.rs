@@ -317,7 +317,7 @@ fn large_executables_of_two_sandboxes_delay_no_third_one() {
         .collect();
     let commands = json!(commands);
     let storms = ["first", "second"].map(|name| Storm::new(&world, name, &commands, false));
-    let busy = thread::scope(|scope| {
+    let (busy, ended) = thread::scope(|scope| {
         let [one, two] = &storms;
         let raging = [
             scope.spawn(|| one.rage(&mut first)),
@@ -331,15 +331,22 @@ fn large_executables_of_two_sandboxes_delay_no_third_one() {
                 break;
             }
         }
-        for raging in raging {
-            let ended = raging.join().unwrap();
-            assert!(ended.iter().all(|end| end["code"] == 0), "{ended:?}");
-        }
-        busy
+        let ended: Vec<Value> = raging
+            .into_iter()
+            .flat_map(|raging| raging.join().unwrap())
+            .collect();
+        assert!(ended.iter().all(|end| end["code"] == 0), "{ended:?}");
+        (busy, ended)
     });
-    let slowest = busy.iter().max().unwrap();
     assert!(busy.len() >= 5, "the storm was over too soon: {busy:?}");
-    assert!(*slowest < PROMPT.max(idle * 10), "{busy:?}, idle {idle:?}");
+    // Whoever waits for a large one waits for most of it, on a slow machine as on a fast one.
+    let large_ms = ended.iter().filter_map(|end| end["ms"].as_f64());
+    let longest = Duration::from_secs_f64(large_ms.fold(0.0, f64::max) / 1000.0);
+    let slowest = busy.iter().max().unwrap();
+    assert!(
+        *slowest < PROMPT.max(longest / 2),
+        "{busy:?}, idle {idle:?}, the storms {ended:?}"
+    );
     for program in &large {
         let exec = last_exec(&world, "first", program);
         let reason = exec["reason"].as_str().unwrap();
