@@ -24,7 +24,8 @@ Exit codes:
   run, exec, wait
           the command's own; 128+N if signal N ended it; 125 clawd or the sandbox could not be
           set up; 126 the command is not executable; 127 it was not found; 2 wrong usage or policy
-  status  0 healthy; 1 degraded; 2 not enforcing, or clawd cannot be reached
+  status, doctor
+          0 healthy; 1 degraded; 2 not enforcing, or clawd cannot be reached
   others  0 done; 1 failed; 2 wrong usage or policy";
 
 /// What to do.
@@ -49,6 +50,14 @@ pub(crate) enum Action {
     Stop(StopArguments),
     /// Tell whether clawd enforces, and what is missing
     Status,
+    /// Check what this machine has and lacks, and try a forbidden connect in a throw-away sandbox
+    ///
+    /// What is missing comes with what to do about it. The sandbox may reach nothing, sends nothing,
+    /// and is gone afterwards.
+    Doctor,
+    /// What the throw-away sandbox of `doctor` runs
+    #[command(hide = true)]
+    DoctorProbe,
     /// Print audit records
     Logs(LogsArguments),
     /// Check and replace policies
@@ -57,6 +66,16 @@ pub(crate) enum Action {
     /// Show and forget which content stands for the paths that policies list
     #[command(subcommand)]
     Identity(IdentityAction),
+    /// Print a script that has a shell complete commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages, one for each command
+    Man {
+        /// An existing directory
+        dir: PathBuf,
+    },
 }
 
 /// Arguments of `run`.

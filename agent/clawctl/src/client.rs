@@ -44,6 +44,11 @@ impl Client {
         Self { socket }
     }
 
+    /// Where clawd listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Sends a request without a body, reads the answer.
     pub(crate) async fn request<T: DeserializeOwned>(&self, route: &Route) -> Result<T, Failure> {
         let response = self.stream(route).await?;

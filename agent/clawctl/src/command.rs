@@ -36,10 +36,14 @@ pub(crate) enum Command {
     Wait(SandboxName),
     Stop(StopTarget, StopRequest),
     Status,
+    Doctor,
+    DoctorProbe,
     Logs(LogQuery),
     PolicyValidate(PathBuf),
     PolicyShow { file: PathBuf, effective: bool },
     PolicyPush { sandbox: SandboxName, file: PathBuf },
+    Completions(clap_complete::Shell),
+    Man(PathBuf),
     IdentityList,
     IdentityForget(ForgetRequest),
 }
@@ -113,6 +117,10 @@ fn check_action(action: Action) -> Result<Command, Failure> {
             Command::Stop(target, request)
         }
         Action::Status => Command::Status,
+        Action::Doctor => Command::Doctor,
+        Action::Completions { shell } => Command::Completions(shell),
+        Action::Man { dir } => Command::Man(dir),
+        Action::DoctorProbe => Command::DoctorProbe,
         Action::Logs(logs) => Command::Logs(check_logs(logs)?),
         Action::Policy(PolicyAction::Validate { file }) => Command::PolicyValidate(file),
         Action::Policy(PolicyAction::Show { file, effective }) => {

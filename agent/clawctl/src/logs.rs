@@ -44,7 +44,7 @@ pub(crate) async fn logs(client: &Client, query: LogQuery, json: bool) -> Result
 }
 
 /// The record in a line of the event stream; `None` for blank lines, comments and other fields.
-fn record_text(line: &[u8]) -> Option<&str> {
+pub(crate) fn record_text(line: &[u8]) -> Option<&str> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let data = line.strip_prefix(b"data:")?;
     std::str::from_utf8(data.strip_prefix(b" ").unwrap_or(data)).ok()

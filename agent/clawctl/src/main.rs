@@ -4,12 +4,14 @@
 mod arguments;
 mod client;
 mod command;
+mod doctor;
 mod environment;
 mod failure;
 mod identity;
 mod lines;
 mod logs;
 mod output;
+mod pages;
 mod policy;
 mod ps;
 mod run;
@@ -57,6 +59,10 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
             Command::Wait(name) => wait::wait(&client, name, json).await,
             Command::Stop(target, request) => stop::stop(&client, target, request, json).await,
             Command::Status => status::status(&client, json).await,
+            Command::Doctor => doctor::doctor(&client, json).await,
+            Command::Completions(shell) => pages::completions(shell),
+            Command::Man(dir) => pages::man(&dir),
+            Command::DoctorProbe => Ok(doctor::probe()),
             Command::Logs(query) => logs::logs(&client, query, json).await,
             Command::IdentityList => identity::list(&client, json).await,
             Command::IdentityForget(request) => identity::forget(&client, &request, json).await,

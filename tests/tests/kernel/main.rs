@@ -12,6 +12,8 @@ mod demo;
 #[cfg(test)]
 mod detach;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod enter;
 #[cfg(test)]
 mod environment;
