@@ -31,6 +31,10 @@ const MANY: usize = 100_000;
 /// Pushes before anything is counted: clawd remembers that many policies that are gone.
 const WARM_UP: usize = 1100;
 
+/// Pushes between two looks at what memory there is: growth that goes on is a leak, growth that ends an
+/// allocator's store.
+const STRETCH: usize = 10_000;
+
 /// A thread of clawd's without work ends after two seconds.
 const IDLE: Duration = Duration::from_secs(4);
 
@@ -220,9 +224,16 @@ fn settled(daemon: &Daemon) -> Held {
     }
 }
 
-/// Pushes generated policies, `count` of them.
-fn push_all(api: &mut Api, pushed: &Mutex<Pushed>, random: &mut Random, count: usize) {
-    for _ in 0..count {
+/// Pushes generated policies, `count` of them, with a word to `each` before every one.
+fn push_all(
+    api: &mut Api,
+    pushed: &Mutex<Pushed>,
+    random: &mut Random,
+    count: usize,
+    each: &dyn Fn(usize),
+) {
+    for number in 0..count {
+        each(number);
         if lock(pushed).is_over {
             return;
         }
@@ -248,7 +259,7 @@ fn soak(count: usize) {
         in_force: 0,
         is_over: false,
     });
-    push_all(&mut api, &pushed, &mut random, WARM_UP);
+    push_all(&mut api, &pushed, &mut random, WARM_UP, &|_| ());
     api.push("box", &reference).unwrap();
     let before = settled(&world.daemon);
     let memory = idle_memory_kib(&world.daemon);
@@ -259,10 +270,17 @@ fn soak(count: usize) {
     };
 
     let begun = Instant::now();
+    let [clawd, gate] = pids(&world.daemon);
+    let look = move |number: usize| {
+        if number > 0 && number.is_multiple_of(STRETCH) {
+            let kib = [clawd, gate].map(memory_kib);
+            eprintln!("{number} pushes: memory of clawd and gate {kib:?} KiB");
+        }
+    };
     let counts = thread::scope(|scope| {
         let mut seed = random.clone();
         let _over = Over(&pushed);
-        let pushing = scope.spawn(|| push_all(&mut api, &pushed, &mut random, count));
+        let pushing = scope.spawn(|| push_all(&mut api, &pushed, &mut random, count, &look));
         let counts = probe(&mut prober, &pushed, &mut seed, &|| pushing.is_finished());
         pushing
             .join()
