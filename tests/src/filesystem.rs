@@ -15,7 +15,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::{namespace::Namespace, scratch::Scratch};
 
 /// How long a FUSE server may take until its file system is there; emulated machines are slow.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Options of an empty tmpfs.
 const EMPTY: &str = "mode=0755";

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const PROCESSES: &str = "processes";
 
 /// How long a killed cgroup may take to empty.
-const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
+const EMPTY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Removes what processes that do not live any more have left. Daemons and internets do it once in
 /// a process when they start.

@@ -225,7 +225,7 @@ def fork(ask):
 
 
 def run(ask):
-    done = subprocess.run(ask["argv"], capture_output=True, text=True, timeout=60, input=ask.get("input"))
+    done = subprocess.run(ask["argv"], capture_output=True, text=True, timeout=300, input=ask.get("input"))
     return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
 

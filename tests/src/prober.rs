@@ -15,7 +15,7 @@ use crate::daemon::Daemon;
 /// The program that is told; it runs under Debian's Python.
 const PROBE: &str = include_str!("probe.py");
 /// How long a start may take; emulated machines are slow.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Debian's Python, whatever comes first in `PATH`.
 pub const PYTHON: &str = "/usr/bin/python3";

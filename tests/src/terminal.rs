@@ -17,7 +17,7 @@ use rustix::{
 };
 
 /// How long something may take that usually takes milliseconds; emulated machines are slow.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A program whose three streams are a terminal.
 #[derive(Debug)]

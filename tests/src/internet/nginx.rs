@@ -15,7 +15,7 @@ use super::Contact;
 use crate::{namespace::Namespace, scratch::Scratch};
 
 /// How long it may take until it listens; emulated machines are slow.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_secs(120);
 /// Bytes of `/large`: zeros that take no room.
 const LARGE_BYTES: u64 = 64 << 20;
 /// What `/small` says.

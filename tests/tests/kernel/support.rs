@@ -13,7 +13,7 @@ use clawd_tests::{Contact, Daemon, Internet, PYTHON, Prober, Traffic, sha256_of_
 use serde_json::{Value, json};
 
 /// How long something may take that usually takes milliseconds; emulated machines are slow.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A `binaries` entry for Debian's Python, which the prober runs under.
 pub(crate) const PYTHON_ENTRY: &str = "{ path: /usr/bin/python3 }";
