@@ -47,6 +47,8 @@ pub struct Daemon {
     launcher: Vec<OsString>,
     /// Another clawd than the one that was built.
     program: Option<PathBuf>,
+    /// More than its paths.
+    flags: Vec<OsString>,
     paths: Paths,
     scratch: Scratch,
     place: Arc<Namespace>,
@@ -80,6 +82,7 @@ impl Daemon {
             policies: AtomicU32::new(0),
             launcher: Vec::new(),
             program: None,
+            flags: Vec::new(),
             paths,
             scratch,
             place,
@@ -94,6 +97,11 @@ impl Daemon {
     /// Has another clawd started from now on; the one that was built where it is `None`.
     pub fn use_program(&mut self, program: Option<PathBuf>) {
         self.program = program;
+    }
+
+    /// Has clawd started with these flags too from now on.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(Into::into));
     }
 
     /// Starts clawd with this daemon's paths and waits until it answers.
@@ -122,6 +130,7 @@ impl Daemon {
         command
             .args(words)
             .args(self.paths.flags())
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let log = fs::OpenOptions::new()

@@ -121,6 +121,23 @@ impl FileSystem {
         Ok(made)
     }
 
+    /// Mounts a tmpfs of so many bytes in the folder `name` of `scratch`.
+    ///
+    /// # Errors
+    /// The kernel does not mount it.
+    pub fn mount_small(scratch: &Scratch, name: &str, size_bytes: u64) -> anyhow::Result<Self> {
+        let root = scratch.folder(name, 0o755)?;
+        let mut made = Self {
+            root: root.clone(),
+            image: None,
+            layers: None,
+            mounted: Vec::new(),
+        };
+        let options = format!("{EMPTY},size={size_bytes}");
+        made.attach(Kind::Tmpfs, &options, Path::new("tmpfs"), root)?;
+        Ok(made)
+    }
+
     /// Makes an overlay's layers on a tmpfs, which can be an upper layer on every kernel, and returns
     /// the options to mount it with.
     fn make_layers(&mut self, scratch: &Scratch, name: &str) -> anyhow::Result<String> {

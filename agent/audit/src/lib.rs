@@ -1,8 +1,8 @@
 //! The audit log: from the kernel's fixed-size events to JSON lines in a file, and back.
 //!
 //! [`decode`](decode::decode) reads an event's bytes, [`record`](convert::record) names what its
-//! numbers stand for, [`AuditLog`] numbers the record and writes it. [`tail`](tail::tail) reads
-//! records back. Records follow the classes of OCSF 1.3.0.
+//! numbers stand for, [`AuditLog`] numbers the record and writes it, to one file after the other.
+//! [`tail`](tail::tail) reads records back. Records follow the classes of OCSF 1.3.0.
 #![forbid(unsafe_code)]
 
 pub mod convert;
@@ -20,7 +20,7 @@ pub use convert::{Names, SeenFile, record};
 pub use daemon::DaemonEvent;
 pub use decode::{DecodeError, decode};
 pub use flood::Flood;
-pub use log::{AppendError, AuditLog, Line, OpenError};
+pub use log::{AppendError, AuditLog, Line, LogFiles, OpenError, RotateError, Rotation};
 pub use record::{Activity, Ancestor, AuditRecord, Class, Digest, Outcome, Protocol};
 pub use syscall::{RefusedCall, refused_call};
 pub use tail::{Tail, tail};

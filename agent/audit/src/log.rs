@@ -1,4 +1,10 @@
-//! The sink: JSON lines appended to a file, numbered without gaps across restarts.
+//! The sink: JSON lines appended to a file, numbered without gaps across files and restarts.
+
+#[cfg(test)]
+mod faults;
+mod files;
+mod folder;
+mod rotation;
 
 use std::{
     fs::File,
@@ -6,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FileType, Mode, OFlags};
+pub use files::LogFiles;
+use folder::{Folder, PRIVATE};
+pub use rotation::{FILE_BYTES_MIN, RotateError, Rotation};
+use rustix::fs::FileType;
 
 use crate::{
     escape::escape_json,
@@ -22,7 +31,14 @@ const DAMAGED_LINES: u64 = 1024;
 #[derive(Debug)]
 pub struct AuditLog {
     file: File,
+    folder: Folder,
     path: PathBuf,
+    rotation: Rotation,
+    len_bytes: u64,
+    /// Size at which the next rotation is tried.
+    full_at_bytes: u64,
+    /// Why the last rotation failed.
+    rotation_problem: Option<String>,
     last_seq: u64,
     /// Whether the file may end within a line, which the next record must not continue.
     torn: bool,
@@ -98,41 +114,40 @@ pub enum AppendError {
 // === impl AuditLog ===
 
 impl AuditLog {
-    /// Opens the log at `path`, or makes it with mode 0600, and finds its last number.
+    /// Opens the log at `path`, or makes it with mode 0600, and finds its last number, which may be in
+    /// the file before if this one is empty.
     ///
     /// A last line that was torn by a crash is ended by the next record's write, and counted.
     ///
     /// # Errors
     /// [`OpenError`]; a symbolic link at `path` is one.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, rotation: Rotation) -> Result<Self, OpenError> {
         let io = |action| {
             let path = path.to_owned();
-            move |source: rustix::io::Errno| OpenError::Io {
+            move |source: io::Error| OpenError::Io {
                 action,
                 path,
-                source: source.into(),
+                source,
             }
         };
-        let flags = OFlags::RDWR
-            | OFlags::APPEND
-            | OFlags::CREATE
-            | OFlags::CLOEXEC
-            | OFlags::NOFOLLOW
-            // A pipe in the log's place must not hold up the start.
-            | OFlags::NONBLOCK;
-        let private = Mode::RUSR | Mode::WUSR;
-        let file = rustix::fs::open(path, flags, private).map_err(io("open"))?;
-        let stat = rustix::fs::fstat(&file).map_err(io("examine"))?;
+        let folder = Folder::of(path).map_err(io("open the folder of"))?;
+        let file = folder.open().map_err(io("open"))?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| io("examine")(errno.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(OpenError::NotRegular {
                 path: path.to_owned(),
             });
         }
         // The log may be older than this rule, or made under another hand's umask.
-        rustix::fs::fchmod(&file, private).map_err(io("set the mode of"))?;
+        rustix::fs::fchmod(&file, PRIVATE).map_err(|errno| io("set the mode of")(errno.into()))?;
         let mut log = Self {
-            file: file.into(),
+            file,
+            folder,
             path: path.to_owned(),
+            rotation,
+            len_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            full_at_bytes: rotation.file_bytes,
+            rotation_problem: None,
             last_seq: 0,
             torn: false,
             write_errors: 0,
@@ -144,25 +159,32 @@ impl AuditLog {
 
     fn find_last_seq(&mut self) -> Result<(), OpenError> {
         let path = &self.path;
-        let read = |source| OpenError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        };
-        let mut lines = LinesBack::new(&self.file).map_err(read)?;
-        self.torn = lines.is_torn();
-        self.damaged_lines = u64::from(self.torn);
-        while let Some(line) = lines.next_line().map_err(read)? {
-            if let Ok(record) = read_line(&line) {
-                self.last_seq = record.seq;
-                return Ok(());
+        let io = |action| {
+            let path = path.clone();
+            move |source| OpenError::Io {
+                action,
+                path,
+                source,
             }
-            self.damaged_lines += 1;
-            if self.damaged_lines >= DAMAGED_LINES {
-                let (path, lines) = (self.path.clone(), self.damaged_lines);
+        };
+        let end = End::of(&self.file).map_err(io("read"))?;
+        self.torn = end.torn;
+        self.damaged_lines = end.damaged_lines;
+        let full = self.folder.full().map_err(io("list the files of"))?;
+        // Numbers up to the one in a name are used up, whatever the files hold.
+        let named = full.last().copied().unwrap_or(0);
+        let found = match end.last_seq {
+            Some(seq) => seq,
+            None if end.damaged_lines >= DAMAGED_LINES => {
+                let (path, lines) = (path.clone(), end.damaged_lines);
                 return Err(OpenError::Damaged { path, lines });
             }
-        }
+            None => match self.folder.read_full(named).map_err(io("read"))? {
+                Some(file) => End::of(&file).map_err(io("read"))?.last_seq.unwrap_or(0),
+                None => 0,
+            },
+        };
+        self.last_seq = found.max(named);
         Ok(())
     }
 
@@ -183,18 +205,38 @@ impl AuditLog {
         bytes.extend(self.torn.then_some(b'\n'));
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(b'\n');
-        match self.file.write_all(&bytes) {
+        let (written, result) = write_whole(&self.file, &bytes);
+        self.len_bytes = self.len_bytes.saturating_add(written);
+        match result {
             Ok(()) => {
                 self.torn = false;
                 let sandbox = record.sandbox;
                 Ok(Line { seq, sandbox, text })
             }
             Err(source) => {
-                self.torn = true;
+                self.take_back(written);
                 self.write_errors = self.write_errors.saturating_add(1);
                 let path = self.path.clone();
                 Err(AppendError::Write { seq, path, source })
             }
+        }
+    }
+
+    /// Cuts off the `written` bytes of a record that did not fit, so that the log ends as it did before:
+    /// the record would else be there and be counted as lost, or share its line with the next.
+    fn take_back(&mut self, written: u64) {
+        if written == 0 {
+            return;
+        }
+        let cut = || {
+            let len_bytes = self.file.metadata()?.len().saturating_sub(written);
+            self.file.set_len(len_bytes)?;
+            Ok::<_, io::Error>(len_bytes)
+        };
+        match cut() {
+            Ok(len_bytes) => self.len_bytes = len_bytes,
+            // The next record's write ends it.
+            Err(_) => self.torn = true,
         }
     }
 
@@ -230,6 +272,58 @@ impl AuditLog {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Writes `bytes`; returns how many of them are in the file, and whether all are.
+fn write_whole(mut file: &File, bytes: &[u8]) -> (u64, io::Result<()>) {
+    let mut rest = bytes;
+    let result = loop {
+        if rest.is_empty() {
+            break Ok(());
+        }
+        match file.write(rest) {
+            Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    ((bytes.len() - rest.len()) as u64, result)
+}
+
+/// What a file ends with.
+struct End {
+    /// The number of its last record.
+    last_seq: Option<u64>,
+    /// Whether it ends within a line.
+    torn: bool,
+    /// Lines after that record, a torn one among them, at most [`DAMAGED_LINES`].
+    damaged_lines: u64,
+}
+
+// === impl End ===
+
+impl End {
+    fn of(file: &File) -> io::Result<Self> {
+        let mut lines = LinesBack::new(file)?;
+        let torn = lines.is_torn();
+        let mut end = Self {
+            last_seq: None,
+            torn,
+            damaged_lines: u64::from(torn),
+        };
+        while end.damaged_lines < DAMAGED_LINES {
+            let Some(line) = lines.next_line()? else {
+                break;
+            };
+            if let Ok(record) = read_line(&line) {
+                end.last_seq = Some(record.seq);
+                break;
+            }
+            end.damaged_lines += 1;
+        }
+        Ok(end)
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
 };
 
-use crate::record::AuditRecord;
+use crate::{log::LogFiles, record::AuditRecord};
 
 /// Bytes of a line that are looked at; a record is far shorter, so a longer line is damaged.
 pub const LINE_BYTES: usize = 128 * 1024;
@@ -45,39 +43,53 @@ pub struct Tail {
     pub damaged: u64,
 }
 
-/// Reads the last `count` records of the log at `path`, of one sandbox if `sandbox` names it.
+/// Reads the last `count` records that are `wanted` from the files of a log.
 ///
-/// A last line without newline is still being written and is left out. A missing log is an empty
-/// one. Blocks for as long as the disk takes; a rare sandbox's records may lie far back.
+/// A last line without newline is still being written and is left out. Blocks for as long as the disk
+/// takes; what is rare may lie far back, in the oldest file.
 ///
 /// # Errors
-/// The file cannot be opened or read.
-pub fn tail(path: &Path, count: usize, sandbox: Option<&str>) -> io::Result<Tail> {
-    match File::open(path) {
-        Ok(file) => tail_of(file, count, sandbox),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Tail::default()),
-        Err(error) => Err(error),
-    }
-}
-
-fn tail_of<F: Read + Seek>(file: F, count: usize, sandbox: Option<&str>) -> io::Result<Tail> {
-    let mut lines = LinesBack::new(file)?;
+/// A file cannot be opened or read.
+pub fn tail(
+    mut files: LogFiles,
+    count: usize,
+    wanted: impl Fn(&AuditRecord) -> bool,
+) -> io::Result<Tail> {
     let mut tail = Tail::default();
     while tail.lines.len() < count {
-        let Some(line) = lines.next_line()? else {
+        let Some((file, is_written)) = files.next_older()? else {
             break;
         };
-        match (read_line(&line), String::from_utf8(line)) {
-            (Ok(record), Ok(text)) => {
-                if sandbox.is_none() || record.sandbox.as_deref() == sandbox {
-                    tail.lines.push(text);
-                }
-            }
-            _ => tail.damaged = tail.damaged.saturating_add(1),
-        }
+        let torn = tail.read_back(file, count, &wanted)?;
+        tail.damaged = tail.damaged.saturating_add(u64::from(torn && !is_written));
     }
     tail.lines.reverse();
     Ok(tail)
+}
+
+// === impl Tail ===
+
+impl Tail {
+    /// Adds what is wanted from the end of a file on, the newest first, until there are `count`; tells
+    /// whether the file ends within a line.
+    fn read_back<F: Read + Seek>(
+        &mut self,
+        file: F,
+        count: usize,
+        wanted: &impl Fn(&AuditRecord) -> bool,
+    ) -> io::Result<bool> {
+        let mut lines = LinesBack::new(file)?;
+        while self.lines.len() < count {
+            let Some(line) = lines.next_line()? else {
+                break;
+            };
+            match (read_line(&line), String::from_utf8(line)) {
+                (Ok(record), Ok(text)) => self.lines.extend(wanted(&record).then_some(text)),
+                _ => self.damaged = self.damaged.saturating_add(1),
+            }
+        }
+        Ok(lines.is_torn())
+    }
 }
 
 /// The complete lines of a file, last first.
@@ -152,8 +164,9 @@ impl<F: Read + Seek> LinesBack<F> {
         }
         self.block_at -= want;
         self.file.seek(SeekFrom::Start(self.block_at))?;
-        let mut bytes = vec![0; usize::try_from(want).unwrap_or(BLOCK_BYTES)];
-        self.file.read_exact(&mut bytes)?;
+        let mut bytes = Vec::with_capacity(BLOCK_BYTES);
+        // Fewer where the writer has cut off a record that did not fit: it ended the file.
+        (&mut self.file).take(want).read_to_end(&mut bytes)?;
         self.block = bytes.into();
         Ok(true)
     }
@@ -165,8 +178,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{BLOCK_BYTES, LINE_BYTES, LinesBack, read_line, tail_of};
-    use crate::record::tests::any_record;
+    use super::{BLOCK_BYTES, LINE_BYTES, LinesBack, Tail, read_line};
+    use crate::record::{AuditRecord, tests::any_record};
 
     /// All lines, last first, and whether the end is torn.
     fn lines_back(bytes: &[u8]) -> (Vec<Vec<u8>>, bool) {
@@ -230,7 +243,12 @@ mod tests {
                 bytes.push(b'\n');
             }
             for sandbox in [None, Some("a")] {
-                let tail = tail_of(Cursor::new(&bytes), count, sandbox).expect("memory reads");
+                let wanted = |record: &AuditRecord| {
+                    sandbox.is_none() || record.sandbox.as_deref() == sandbox
+                };
+                let mut tail = Tail::default();
+                tail.read_back(Cursor::new(&bytes), count, &wanted).expect("memory reads");
+                tail.lines.reverse();
                 let want: Vec<_> = records
                     .iter()
                     .filter(|record| sandbox.is_none() || record.sandbox.as_deref() == sandbox)

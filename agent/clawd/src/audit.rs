@@ -6,9 +6,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use clawd_audit::{AuditLog, AuditRecord, Clock, DaemonEvent, Line, OpenError, Timestamp};
+use clawd_audit::{
+    AuditLog, AuditRecord, Clock, DaemonEvent, Line, LogFiles, OpenError, Timestamp,
+};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::broadcast;
+
+use crate::{config::Config, explain};
 
 /// Lines that a slow follower may lag behind before it misses some (and is told).
 const FOLLOWER_LINES: usize = 16_384;
@@ -22,9 +26,9 @@ pub(crate) struct Audit {
 
 impl Audit {
     /// Opens `audit.jsonl` in the state directory.
-    pub(crate) fn open(state_dir: &Path) -> Result<Self, OpenError> {
-        let path = state_dir.join("audit.jsonl");
-        let log = Mutex::new(AuditLog::open(&path)?);
+    pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
+        let path = config.state_dir.join("audit.jsonl");
+        let log = Mutex::new(AuditLog::open(&path, config.rotation)?);
         Ok(Self {
             log,
             lines: broadcast::Sender::new(FOLLOWER_LINES),
@@ -36,13 +40,22 @@ impl Audit {
         &self.path
     }
 
-    /// Appends a record. A failure is counted by the log and shown in `status`; what was decided
-    /// stays decided.
+    /// The files of the log as they are now, to read them back.
+    pub(crate) fn files(&self) -> io::Result<LogFiles> {
+        self.log().files()
+    }
+
+    /// Appends a record, in a new file where the one before is full. A failure is counted by the log and
+    /// shown in `status`; what was decided stays decided.
     pub(crate) fn write(&self, record: AuditRecord) {
-        match self.log().append(record) {
+        let mut log = self.log();
+        if let Err(error) = log.rotate_if_full() {
+            tracing::error!(error = %explain(&error), "the audit log goes on in a full file");
+        }
+        match log.append(record) {
             // No follower is no failure.
             Ok(line) => drop(self.lines.send(Arc::new(line))),
-            Err(error) => tracing::error!(%error, "an audit record is lost"),
+            Err(error) => tracing::error!(error = %explain(&error), "an audit record is lost"),
         }
     }
 
@@ -64,6 +77,11 @@ impl Audit {
     /// Records that could not be written.
     pub(crate) fn write_errors(&self) -> u64 {
         self.log().write_errors()
+    }
+
+    /// Why the log does not go on in a new file, though this one is full.
+    pub(crate) fn rotation_problem(&self) -> Option<String> {
+        self.log().rotation_problem().map(str::to_owned)
     }
 
     fn log(&self) -> std::sync::MutexGuard<'_, AuditLog> {

@@ -1,7 +1,10 @@
 //! Arguments and environment of the daemon: the one place that reads them.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    error::Error, ffi::OsString, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr,
+};
 
+use clawd_audit::{Rotation, log::FILE_BYTES_MIN};
 use clawd_control::{DEFAULT_SOCKET, SOCKET_VARIABLE};
 use lexopt::{Arg, Parser, ValueExt as _};
 
@@ -21,11 +24,18 @@ Options:
   --state-dir DIR      sandboxes, audit log [default: /var/lib/clawd]
   --bpffs DIR          folder for pinned programs and maps [default: /sys/fs/bpf/clawd]
   --cgroup-parent DIR  cgroup whose children are the sandboxes [default: <cgroup2 mount>/clawd]
+  --audit-max-bytes N  size at which the audit log goes on in a new file; at least 4096
+                       [default: 67108864]
+  --audit-keep N       full files of the audit log that are kept besides the one that is written,
+                       1 to 10000 [default: 8]
   -h, --help           print this
   -V, --version        print the version
 
 Exit codes: 0 stopped by a signal, 2 wrong usage, 125 could not start.
 ";
+
+/// Most full files of the audit log: each is a name that a rotation lists.
+const KEEP_MAX: usize = 10_000;
 
 /// First argument of the exec gate's process.
 pub(crate) const GATE_ARGUMENT: &str = "gate";
@@ -38,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) bpffs: PathBuf,
     /// `None`: `clawd` below the cgroup2 mount.
     pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Of the audit log.
+    pub(crate) rotation: Rotation,
 }
 
 /// What to do.
@@ -66,6 +78,7 @@ impl Mode {
             state_dir: PathBuf::from("/var/lib/clawd"),
             bpffs: PathBuf::from("/sys/fs/bpf/clawd"),
             cgroup_parent: None,
+            rotation: Rotation::default(),
         };
         while let Some(argument) = parser.next()? {
             match argument {
@@ -73,6 +86,12 @@ impl Mode {
                 Arg::Long("state-dir") => config.state_dir = path(&mut parser)?,
                 Arg::Long("bpffs") => config.bpffs = path(&mut parser)?,
                 Arg::Long("cgroup-parent") => config.cgroup_parent = Some(path(&mut parser)?),
+                Arg::Long("audit-max-bytes") => {
+                    config.rotation.file_bytes = number(&mut parser, FILE_BYTES_MIN..=u64::MAX)?;
+                }
+                Arg::Long("audit-keep") => {
+                    config.rotation.keep = number(&mut parser, 1..=KEEP_MAX)?
+                }
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Print(HELP.to_owned())),
                 Arg::Short('V') | Arg::Long("version") => {
                     return Ok(Self::Print(format!(
@@ -123,13 +142,27 @@ fn path(parser: &mut Parser) -> Result<PathBuf, lexopt::Error> {
     }
 }
 
+/// A number in a range.
+fn number<T>(parser: &mut Parser, range: RangeInclusive<T>) -> Result<T, lexopt::Error>
+where
+    T: FromStr + PartialOrd + Display,
+    T::Err: Into<Box<dyn Error + Send + Sync>>,
+{
+    let number: T = parser.value()?.parse()?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (least, most) = range.into_inner();
+    Err(format!("{number} is not a number from {least} to {most}").into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use lexopt::Parser;
 
-    use super::{HELP, Mode};
+    use super::{HELP, Mode, Rotation};
 
     fn parse(words: &[&str]) -> Result<Mode, lexopt::Error> {
         Mode::parse(
@@ -151,12 +184,34 @@ mod tests {
     }
 
     #[test]
+    fn audit_log_has_its_limits_and_their_defaults() {
+        let Ok(Mode::Daemon(config)) = parse(&[]) else {
+            panic!("a daemon")
+        };
+        assert_eq!(config.rotation, Rotation::default());
+        assert!(HELP.contains(&config.rotation.file_bytes.to_string()));
+        let words = ["--audit-max-bytes", "4096", "--audit-keep=2"];
+        let Ok(Mode::Daemon(config)) = parse(&words) else {
+            panic!("a daemon")
+        };
+        let want = Rotation {
+            file_bytes: 4096,
+            keep: 2,
+        };
+        assert_eq!(config.rotation, want);
+    }
+
+    #[test]
     fn wrong_usage_is_refused() {
         for words in [
             &["--socket", "a"][..],
             &["--socket"],
             &["--nonsense"],
             &["serve"],
+            &["--audit-max-bytes", "4095"],
+            &["--audit-max-bytes", "64M"],
+            &["--audit-keep", "0"],
+            &["--audit-keep", "10001"],
             &["gate"],
             &[
                 "gate",
@@ -179,6 +234,8 @@ mod tests {
             "--state-dir",
             "--bpffs",
             "--cgroup-parent",
+            "--audit-max-bytes",
+            "--audit-keep",
             "verify",
         ] {
             assert!(HELP.contains(flag), "{flag}");

@@ -142,7 +142,7 @@ fn assemble(
     Rings,
     mpsc::Receiver<tokio::sync::oneshot::Sender<()>>,
 )> {
-    let audit = Audit::open(&config.state_dir)?;
+    let audit = Audit::open(&config)?;
     let ids = Ids::open(&config.state_dir)?;
     let states = StateDir::open(&config.state_dir).context("cannot open the sandboxes' states")?;
     let entrances =

@@ -124,6 +124,12 @@ fn gate_and_log_problems(shared: &Shared, gate: &ExecGateStatus) -> Vec<String> 
             shared.audit.path().display()
         ));
     }
+    problems.extend(shared.audit.rotation_problem().map(|problem| {
+        format!(
+            "the audit log {} is full and goes on in the same file: clawd {problem}",
+            shared.audit.path().display()
+        )
+    }));
     problems
 }
 

@@ -55,7 +55,10 @@ impl Rig {
     /// Something is missing or cannot be started.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let internet = Internet::start()?;
-        let daemon = Daemon::start(Some(&internet))?;
+        let mut daemon = Daemon::prepare(Some(&internet))?;
+        // What is measured is counted in one file.
+        daemon.add_flags(&["--audit-max-bytes", &u64::MAX.to_string()]);
+        daemon.launch()?;
         let meter = daemon.scratch().folder("bin", 0o755)?.join(METER);
         fs::copy(binaries::find(METER)?, &meter).context("cannot copy the measuring program")?;
         std::thread::sleep(SETTLE);

@@ -27,11 +27,13 @@ pub(super) async fn logs(
 ) -> Result<Response<Body>, ApiError> {
     // Subscribed before the file is read, so that no line falls between.
     let live = query.follow.then(|| shared.audit.follow());
-    let path = shared.audit.path().to_path_buf();
     let sandbox = query.sandbox.map(String::from);
-    let filter = sandbox.clone();
+    let (shared, filter) = (Arc::clone(shared), sandbox.clone());
     let tail = tokio::task::spawn_blocking(move || {
-        clawd_audit::tail(&path, query.last, filter.as_deref())
+        let files = shared.audit.files()?;
+        clawd_audit::tail(files, query.last, |record| {
+            filter.is_none() || record.sandbox == filter
+        })
     })
     .await
     .map_err(std::io::Error::other)

@@ -1,0 +1,240 @@
+//! The audit log on the disk: one file after the other, and a disk that is full.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use clawd_tests::{Address, Daemon, FileSystem, Prober};
+use serde_json::Value;
+
+use crate::support::{direct, eventually, tcp};
+
+/// Has the sandbox try ports that no rule lists: an audit record each.
+fn deny(prober: &mut Prober, ports: std::ops::Range<u16>) {
+    for port in ports {
+        let answer = prober.ask(&tcp(Address::B, port));
+        assert_eq!(answer["errno"], 1, "{answer}");
+    }
+}
+
+fn seq(record: &Value) -> u64 {
+    record["seq"].as_u64().expect("a number")
+}
+
+/// The files of the log, the oldest first.
+pub(crate) fn files(daemon: &Daemon) -> Vec<PathBuf> {
+    let entries = fs::read_dir(&daemon.paths().state_dir).unwrap().flatten();
+    let is_full = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_prefix("audit.jsonl.");
+        number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_full).collect();
+    files.sort();
+    files.push(daemon.paths().state_dir.join("audit.jsonl"));
+    files
+}
+
+fn records(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a record"))
+        .collect()
+}
+
+/// `clawctl logs -f` from the first record on, and the numbers that it has printed.
+struct Follower {
+    child: Child,
+    printed: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Follower {
+    fn start(daemon: &Daemon) -> Self {
+        let mut command = daemon.clawctl(["--json", "logs", "-f", "-n", "100000"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let print = Arc::clone(&printed);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let record: Value = serde_json::from_str(&line).expect("a record");
+                print.lock().unwrap().push(seq(&record));
+            }
+        });
+        Self { child, printed }
+    }
+
+    fn has(&self, seq: u64) -> bool {
+        self.printed.lock().unwrap().last() >= Some(&seq)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.child.kill().and_then(|()| self.child.wait()));
+    }
+}
+
+#[test]
+fn audit_log_goes_on_in_new_files_and_is_read_and_followed_as_one() {
+    let mut daemon = Daemon::prepare(None).unwrap();
+    daemon.add_flags(&["--audit-max-bytes", "4096", "--audit-keep", "1000"]);
+    daemon.launch().unwrap();
+    let mut prober = Prober::start(&daemon, "box", &direct("")).unwrap();
+    deny(&mut prober, 1..41);
+    // Some files are full when it begins, and some more while it goes on.
+    assert!(daemon.audit().len() > 40);
+    let full_before = files(&daemon).len();
+    assert!(full_before > 3, "{full_before}");
+    let follower = Follower::start(&daemon);
+    eventually("the follower has the past", || follower.has(40));
+    deny(&mut prober, 41..81);
+    let whole = daemon.audit();
+    let last = seq(whole.last().expect("records"));
+    assert_eq!(
+        whole.iter().map(seq).collect::<Vec<_>>(),
+        (1..=last).collect::<Vec<_>>()
+    );
+    let denials = |records: &[Value]| {
+        let is_denial = |record: &&Value| record["action"] == "denied";
+        let ports = records.iter().filter(is_denial);
+        ports
+            .filter_map(|record| record["dst_port"].as_u64())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(denials(&whole), (1..81).collect::<Vec<_>>());
+    eventually("the follower has all", || follower.has(last));
+    let printed = follower.printed.lock().unwrap().clone();
+    assert_eq!(printed, (1..=printed.len() as u64).collect::<Vec<_>>());
+
+    let files = files(&daemon);
+    assert!(files.len() > full_before, "{files:?}");
+    let of_files: Vec<Value> = files.iter().flat_map(|file| records(file)).collect();
+    assert_eq!(of_files, whole);
+    for file in &files {
+        let mode = fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{file:?}");
+    }
+    // What is far back is found for a sandbox too.
+    let of_box = daemon.json(&["logs", "--sandbox", "box", "-n", "100000"]);
+    assert_eq!(denials(&of_box), denials(&whole));
+    assert!(of_box.iter().all(|record| record["sandbox"] == "box"));
+
+    // The next daemon goes on with the numbers, and keeps fewer files if it is told to.
+    drop(follower);
+    daemon.kill9().unwrap();
+    daemon.add_flags(&["--audit-keep", "2"]);
+    daemon.launch().unwrap();
+    deny(&mut prober, 81..121);
+    let kept = daemon.audit();
+    let first = seq(&kept[0]);
+    assert!(first > 1);
+    let last_now = seq(kept.last().expect("records"));
+    assert_eq!(
+        kept.iter().map(seq).collect::<Vec<_>>(),
+        (first..=last_now).collect::<Vec<_>>()
+    );
+    assert_eq!(self::files(&daemon).len(), 3);
+    assert_eq!(denials(&kept).last(), Some(&120));
+    assert!(prober.end().unwrap().success());
+}
+
+/// A daemon whose state is on a small disk of its own.
+struct OnSmallDisk {
+    disk: FileSystem,
+    daemon: Daemon,
+}
+
+impl OnSmallDisk {
+    fn start() -> Self {
+        const SIZE_BYTES: u64 = 1 << 20;
+        let mut daemon = Daemon::prepare(None).unwrap();
+        let disk = FileSystem::mount_small(daemon.scratch(), "state", SIZE_BYTES).unwrap();
+        assert_eq!(daemon.paths().state_dir, disk.path());
+        daemon.launch().unwrap();
+        Self { disk, daemon }
+    }
+
+    /// Takes all space that is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.disk.path().join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        while file.write(&[0; 4096]).is_ok_and(|written| written > 0) {}
+        path
+    }
+
+    /// How many records `status` says are lost.
+    fn lost(&self) -> Option<u64> {
+        let status = self.daemon.status();
+        let problems = status["problems"].as_array().expect("a list").iter();
+        let told = problems.filter_map(Value::as_str);
+        let count = told
+            .filter(|told| told.contains("audit records could not be written"))
+            .find_map(|told| told.split(' ').next()?.parse().ok());
+        assert!(
+            count.is_none() || status["health"] == "degraded",
+            "{status}"
+        );
+        count
+    }
+}
+
+impl Drop for OnSmallDisk {
+    fn drop(&mut self) {
+        // While its state is there.
+        if let Err(error) = self.daemon.finish() {
+            eprintln!("the daemon did not end in order: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn audit_log_on_a_full_disk_counts_what_is_lost_and_goes_on_when_there_is_space() {
+    let world = OnSmallDisk::start();
+    let mut prober = Prober::start(&world.daemon, "box", &direct("")).unwrap();
+    deny(&mut prober, 1..11);
+    assert_eq!(world.daemon.audit().len(), records_of(&world).len());
+    assert_eq!(world.lost(), None);
+
+    let filler = world.fill();
+    // The last block of the log has some space left.
+    let mut port = 11;
+    eventually("records are lost", || {
+        deny(&mut prober, port..port + 10);
+        port += 10;
+        world.daemon.audit();
+        world.lost() > Some(5)
+    });
+    // What is in the log can be read.
+    let full = world.daemon.audit();
+
+    fs::remove_file(filler).unwrap();
+    deny(&mut prober, 60_000..60_010);
+    let after = world.daemon.audit();
+    let ports: Vec<u64> = after
+        .iter()
+        .filter_map(|record| record["dst_port"].as_u64())
+        .filter(|port| *port >= 60_000)
+        .collect();
+    assert_eq!(ports, (60_000..60_010).collect::<Vec<_>>());
+    assert_eq!(after.get(..full.len()), Some(&*full));
+    assert_eq!(records_of(&world), after, "no line is damaged");
+    let gaps = after
+        .windows(2)
+        .map(|pair| seq(&pair[1]) - seq(&pair[0]) - 1);
+    let lost = gaps.sum::<u64>();
+    assert_eq!(Some(lost), world.lost(), "a gap for each that is counted");
+    assert!(lost > 5);
+    assert!(prober.end().unwrap().success());
+}
+
+fn records_of(world: &OnSmallDisk) -> Vec<Value> {
+    records(&world.daemon.paths().state_dir.join("audit.jsonl"))
+}
