@@ -1,19 +1,27 @@
-//! clawd and its gate, killed at random moments of what they do: nothing gets through, nothing stays.
+//! clawd and its gate, killed at random moments of what they do: nothing gets through, nothing stays, and
+//! no record is lost that was told of.
 //!
 //! On the host alone: `cargo xtask vm` leaves this out, because each of the hundreds of starts takes seconds
 //! where it is emulated.
 
 use std::{
-    fs, thread,
+    collections::HashSet,
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use clawd_tests::{Address, Api, Daemon, Random};
+use clawd_tests::{Address, Api, Daemon, Internet, Random};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::watched::{Watched, signals};
 use crate::{
+    audit_log::files,
     starts::{clean, remembered},
     support::{
         DEADLINE, PYTHON_ENTRY, World, closed, direct_with, eventually, group, processes, tcp,
@@ -26,12 +34,26 @@ const KILLS: usize = 200;
 const BUDGET: Duration = Duration::from_secs(120);
 /// Fewer say nothing.
 const KILLS_MIN: usize = 10;
+/// The audit log goes on in a new file after so many bytes: some ten records.
+const LOG_FILE_BYTES: &str = "8192";
+/// Pushes that are refused, with a record each: enough that a file becomes full.
+const REFUSALS: usize = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
     Push,
     Spawn,
     Stop,
+    /// Have the audit log go on in a new file.
+    Rotate,
+}
+
+/// What an operator was told of, which the audit log must have.
+#[derive(Default)]
+struct Told {
+    asked: AtomicU32,
+    /// Names of files of which the answer said that they were refused.
+    refused: Mutex<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +71,70 @@ fn policies(world: &World) -> [String; 2] {
     })
 }
 
+// === impl Told ===
+
+impl Told {
+    /// Asks for pushes that are refused.
+    fn fill(&self, api: &mut Api) -> anyhow::Result<Value> {
+        for _ in 0..REFUSALS {
+            let number = self.asked.fetch_add(1, Ordering::Relaxed);
+            let file = format!("refused-{number}.yaml");
+            let body = json!({ "policy": { "file": file, "text": "no policy" } });
+            let (status, answer) = api.ask("POST", "/v1/sandboxes/box/policy", Some(&body))?;
+            assert_eq!(status, 400, "{answer}");
+            self.refused.lock().unwrap().push(file);
+        }
+        Ok(Value::Null)
+    }
+
+    /// Every line of every file is a record, but for one that a kill may have torn, they are numbered
+    /// without a gap, and nothing is missing that an answer told of.
+    fn is_in_the_log(&self, daemon: &Daemon, kills: usize) {
+        let files = files(daemon);
+        let texts = files.iter().map(|file| fs::read(file).unwrap());
+        let (mut records, mut torn) = (Vec::<Value>::new(), 0);
+        for text in texts {
+            let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+            for line in lines {
+                match serde_json::from_slice(line) {
+                    Ok(record) => records.push(record),
+                    Err(_) => torn += 1,
+                }
+            }
+        }
+        let (count, files) = (records.len(), files.len());
+        eprintln!("{count} audit records in {files} files, {torn} torn lines");
+        assert!(torn <= kills, "{torn} torn lines after {kills} kills");
+        assert!(files > 4, "{files} files");
+        let seqs: Vec<u64> = (records.iter())
+            .map(|record| record["seq"].as_u64().expect("a number"))
+            .collect();
+        assert_eq!(seqs, (1..=count as u64).collect::<Vec<_>>());
+        let messages = records.iter().filter_map(|record| {
+            let is_refusal = record["activity"] == "policy_refused";
+            record["message"].as_str().filter(|_| is_refusal)
+        });
+        let logged: HashSet<&str> = messages
+            .filter_map(|message| message.split(':').next())
+            .collect();
+        let told = self.refused.lock().unwrap();
+        let missing: Vec<&String> = (told.iter())
+            .filter(|file| !logged.contains(file.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?} of {}", told.len());
+        assert!(told.len() >= REFUSALS);
+    }
+}
+
 /// What one deed asks of clawd; the answer does not come where clawd is killed.
-fn begin(daemon: &Daemon, deed: Deed, policy: &str) -> thread::JoinHandle<anyhow::Result<Value>> {
+fn begin(
+    daemon: &Daemon,
+    deed: Deed,
+    policy: &str,
+    told: &Arc<Told>,
+) -> thread::JoinHandle<anyhow::Result<Value>> {
     let (socket, policy) = (daemon.paths().socket.clone(), policy.to_owned());
+    let told = Arc::clone(told);
     thread::spawn(move || {
         let mut api = Api::connect(&socket)?;
         match deed {
@@ -67,13 +150,28 @@ fn begin(daemon: &Daemon, deed: Deed, policy: &str) -> thread::JoinHandle<anyhow
                     .ask("POST", "/v1/sandboxes/other/stop", Some(&request))?
                     .1)
             }
+            Deed::Rotate => told.fill(&mut api),
         }
     })
 }
 
+/// What clawd answers, which it must: else with what it said.
+#[track_caller]
+fn answer(daemon: &Daemon, path: &str) -> Value {
+    let answer =
+        Api::connect(&daemon.paths().socket).and_then(|mut api| api.ask("GET", path, None));
+    match answer {
+        Ok((_, answer)) => answer,
+        Err(error) => panic!(
+            "clawd does not answer {path}: {error:#}; it said:\n{}",
+            daemon.log()
+        ),
+    }
+}
+
+#[track_caller]
 fn names(daemon: &Daemon) -> Vec<String> {
-    let mut api = Api::connect(&daemon.paths().socket).unwrap();
-    let (_, list) = api.ask("GET", "/v1/sandboxes", None).unwrap();
+    let list = answer(daemon, "/v1/sandboxes");
     let names = list.as_array().expect("a list").iter();
     names
         .map(|sandbox| sandbox["name"].as_str().expect("a name").to_owned())
@@ -81,15 +179,18 @@ fn names(daemon: &Daemon) -> Vec<String> {
 }
 
 /// Sees to it that `other` runs, or does not, as the deed needs it.
-fn prepare(daemon: &Daemon, deed: Deed) {
+fn prepare(daemon: &Daemon, deed: Deed, told: &Arc<Told>) {
     let runs = names(daemon).iter().any(|name| name == "other");
     match deed {
         Deed::Spawn if runs => {
-            begin(daemon, Deed::Stop, "").join().unwrap().unwrap();
+            begin(daemon, Deed::Stop, "", told).join().unwrap().unwrap();
         }
         // A start may fail where the gate has just been killed.
         Deed::Stop if !runs => eventually("the other sandbox starts", || {
-            let said = begin(daemon, Deed::Spawn, "").join().unwrap().unwrap();
+            let said = begin(daemon, Deed::Spawn, "", told)
+                .join()
+                .unwrap()
+                .unwrap();
             said["event"] == "started"
         }),
         _ => {}
@@ -97,11 +198,11 @@ fn prepare(daemon: &Daemon, deed: Deed) {
 }
 
 /// How long a deed takes when nobody is killed; the longest of some.
-fn duration(daemon: &Daemon, deed: Deed, policies: &[String; 2]) -> Duration {
+fn duration(daemon: &Daemon, deed: Deed, policies: &[String; 2], told: &Arc<Told>) -> Duration {
     let once = |policy: &String| {
-        prepare(daemon, deed);
+        prepare(daemon, deed, told);
         let begun = Instant::now();
-        begin(daemon, deed, policy).join().unwrap().unwrap();
+        begin(daemon, deed, policy, told).join().unwrap().unwrap();
         begun.elapsed()
     };
     policies.iter().chain(policies).map(once).max().unwrap()
@@ -121,8 +222,7 @@ fn gate_pid(daemon: &Daemon) -> Option<Pid> {
 }
 
 fn answering_gate(daemon: &Daemon) -> Option<Pid> {
-    let mut api = Api::connect(&daemon.paths().socket).unwrap();
-    let (_, status) = api.ask("GET", "/v1/status", None).unwrap();
+    let status = answer(daemon, "/v1/status");
     let pid = status["exec_gate"]["pid"].as_i64()?;
     Pid::from_raw(i32::try_from(pid).ok()?)
 }
@@ -173,10 +273,10 @@ struct Kill {
 
 impl Kill {
     /// Begins the deed, kills, and has the next daemon or gate come; tells whether the deed was cut off.
-    fn happen(&self, daemon: &mut Daemon, policy: &str) -> bool {
-        prepare(daemon, self.deed);
+    fn happen(&self, daemon: &mut Daemon, policy: &str, told: &Arc<Told>) -> bool {
+        prepare(daemon, self.deed, told);
         let gate = gate_pid(daemon);
-        let doing = begin(daemon, self.deed, policy);
+        let doing = begin(daemon, self.deed, policy, told);
         thread::sleep(self.delay);
         match (self.victim, gate) {
             (Victim::Daemon, _) => {
@@ -208,29 +308,39 @@ fn leaves_nothing(daemon: &mut Daemon) {
     eventually("clawd and its gate are gone", || running(daemon).is_empty());
 }
 
+/// As [`World::start`], with an audit log that goes on in a new file all the time, and keeps all.
+fn world() -> World {
+    let internet = Internet::start().expect("internet");
+    let mut daemon = Daemon::prepare(Some(&internet)).expect("daemon");
+    daemon.add_flags(&["--audit-max-bytes", LOG_FILE_BYTES, "--audit-keep", "10000"]);
+    daemon.launch().expect("clawd");
+    World { daemon, internet }
+}
+
 #[test]
 fn kills_at_random_moments_let_nothing_through_and_leave_nothing() {
     let mut random = Random::seeded();
-    let mut world = World::start();
+    let mut world = world();
+    let told = Arc::default();
     let policies = policies(&world);
     let prober = world.prober("box", &policies[0]);
     let watched = Watched::start(&world, prober, &[]);
 
-    let deeds = [Deed::Push, Deed::Spawn, Deed::Stop];
-    let durations = deeds.map(|deed| duration(&world.daemon, deed, &policies));
+    let deeds = [Deed::Push, Deed::Spawn, Deed::Stop, Deed::Rotate];
+    let durations = deeds.map(|deed| duration(&world.daemon, deed, &policies, &told));
     let begun = Instant::now();
     let (mut done, mut cut_off) = (0, 0);
     while done < KILLS && begun.elapsed() < BUDGET {
         let kill = Kill {
             deed: deeds[done % deeds.len()],
-            victim: if done % 4 == 3 {
+            victim: if done % 5 == 4 {
                 Victim::Gate
             } else {
                 Victim::Daemon
             },
             delay: durations[done % deeds.len()].mul_f64(random.fraction() * 1.2),
         };
-        cut_off += usize::from(kill.happen(&mut world.daemon, &policies[random.below(2)]));
+        cut_off += usize::from(kill.happen(&mut world.daemon, &policies[random.below(2)], &told));
         done += 1;
     }
     if done < KILLS {
@@ -256,4 +366,5 @@ fn kills_at_random_moments_let_nothing_through_and_leave_nothing() {
     world.allows(&mut prober, &tcp(Address::A, 7000));
     assert_eq!(prober.ask(&tcp(Address::B, 7000))["name"], "EPERM");
     leaves_nothing(&mut world.daemon);
+    told.is_in_the_log(&world.daemon, done + 1);
 }
