@@ -35,6 +35,8 @@ def make(ask, kind, protocol=0):
         made.settimeout(10)
     if "bind" in ask:
         made.bind((ask["bind"], 0))
+    if ask.get("broadcast"):
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     if "device" in ask:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ask["device"].encode())
     return made
@@ -112,7 +114,10 @@ def udp_sendmmsg(ask):
 def fastopen(ask):
     with make(ask, socket.SOCK_STREAM) as talk:
         talk.setblocking(True)
-        talk.sendto(b"ping", MSG_FASTOPEN, place(ask))
+        if ask.get("call") == "sendmsg":
+            talk.sendmsg([b"pi", b"ng"], [], MSG_FASTOPEN, place(ask))
+        else:
+            talk.sendto(b"ping", MSG_FASTOPEN, place(ask))
         return talk.recv(64).decode()
 
 
@@ -159,9 +164,10 @@ def echo(server):
 
 
 def serve(ask):
-    """A TCP echo server until the end; tells its port."""
+    """A TCP echo server until the end; tells its port. Without `addr` it is bound by listen(2) alone."""
     server = socket.socket(family(ask), socket.SOCK_STREAM)
-    server.bind((ask["addr"], ask.get("port", 0)))
+    if "addr" in ask:
+        server.bind((ask["addr"], ask.get("port", 0)))
     server.listen()
     threading.Thread(target=echo, args=(server,), daemon=True).start()
     return server.getsockname()[1]
@@ -227,6 +233,20 @@ def fork(ask):
 def run(ask):
     done = subprocess.run(ask["argv"], capture_output=True, text=True, timeout=300, input=ask.get("input"))
     return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def begin(ask):
+    """Starts a program and tells its first line; it goes on until `finish`."""
+    child = subprocess.Popen(ask["argv"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    KEPT[ask["name"]] = child
+    return child.stdout.readline()
+
+
+def finish(ask):
+    """Gives such a program the end of its input; tells its exit code."""
+    child = KEPT.pop(ask["name"])
+    child.communicate(timeout=60)
+    return child.returncode
 
 
 def write(ask):

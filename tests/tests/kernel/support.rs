@@ -229,6 +229,32 @@ impl World {
         assert!(denial["pid"].as_u64() > Some(1), "{denial}");
     }
 
+    /// The host's pid of the process that has number `inside` in the sandbox's own pid namespace. It
+    /// must live.
+    #[track_caller]
+    pub(crate) fn host_pid(&self, sandbox: &str, inside: &Value) -> u32 {
+        let inside = inside.as_u64().expect("a pid").to_string();
+        let is_it = |pid: &u32| {
+            // Its number in each namespace, the innermost last (proc_pid_status(5)).
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            numbers.and_then(|numbers| numbers.split_whitespace().last()) == Some(&inside)
+        };
+        let pids = processes(&self.daemon, sandbox);
+        let found: Vec<_> = pids.iter().copied().filter(is_it).collect();
+        match found.as_slice() {
+            [pid] => *pid,
+            _ => panic!("one process {inside} of {pids:?}: {found:?}"),
+        }
+    }
+
+    /// A prober's own.
+    #[track_caller]
+    pub(crate) fn pid_of(&self, sandbox: &str, prober: &mut Prober) -> u32 {
+        let inside = &prober.ask(&json!({ "do": "pid" }))["ok"];
+        self.host_pid(sandbox, inside)
+    }
+
     /// [`World::refused`] of one thing that a prober is asked to do: EPERM, at once, and its own pid.
     #[track_caller]
     pub(crate) fn refuses(
@@ -246,11 +272,7 @@ impl World {
             "{ask}: {answer}"
         );
         let denial = self.denials(sandbox, before);
-        let pids = self.pids(sandbox, PYTHON);
-        assert!(
-            pids.iter().any(|pid| denial[0]["pid"] == *pid),
-            "{denial:?} is not of {pids:?}"
-        );
+        assert_eq!(denial[0]["pid"], self.pid_of(sandbox, prober), "{denial:?}");
     }
 
     /// Asks for something that must work; proves that a server saw it.
@@ -274,6 +296,33 @@ impl World {
         };
         pids.into_iter().filter(runs).collect()
     }
+}
+
+/// Has `argv` run in a prober: it tells a line of JSON and waits for the end of its input. `look` gets
+/// the line, and what it tells of lives as yet.
+#[track_caller]
+pub(crate) fn told_alive<T>(
+    prober: &mut Prober,
+    argv: &[&str],
+    look: impl FnOnce(&Value) -> T,
+) -> (Value, T) {
+    let answer = prober.ask(&json!({ "do": "begin", "name": "alive", "argv": argv }));
+    let line = answer["ok"].as_str().unwrap_or_default();
+    let told = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    let looked = look(&told);
+    let ended = prober.ask(&json!({ "do": "finish", "name": "alive" }));
+    assert_eq!(ended["ok"], 0, "{ended}");
+    (told, looked)
+}
+
+/// A record is of this process of the host's, which executes `program`.
+#[track_caller]
+pub(crate) fn check_whose(record: &Value, pid: u32, program: &str) {
+    let exe = Path::new(program).canonicalize().expect("it is there");
+    assert_eq!(record["pid"], pid, "{record}");
+    assert_eq!(record["exe"], exe.display().to_string(), "{record}");
+    let content = sha256_of_file(&exe).expect("its content");
+    assert_eq!(record["sha256"], content, "{record}");
 }
 
 /// The processes in a sandbox's cgroup.

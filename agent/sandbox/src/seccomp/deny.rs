@@ -147,8 +147,9 @@ fn executable_memory() -> [Judged; 5] {
     ]
 }
 
-/// Socket options that put a route into packets: source routes, routing headers, and the headers
-/// that may hold one. And those by which a program chooses who of several at one port gets a packet:
+/// Socket options that put a route into packets: source routes, routing headers, the headers that may
+/// hold one, and flow labels, which come with a set of such headers (`fl_create` in
+/// net/ipv6/ip6_flowlabel.c, v6.12) that a later call names by twenty bits. And those by which a program chooses who of several at one port gets a packet:
 /// one of them may be a service of the host, and the packet hooks do not see the choice.
 fn socket_options() -> Vec<Vec<Condition>> {
     const LEVEL: u8 = 1;
@@ -156,11 +157,12 @@ fn socket_options() -> Vec<Vec<Condition>> {
     const IP_OPTIONS: i32 = 4;
     /// include/uapi/linux/in6.h, v6.12.
     const IPV6_2292PKTOPTIONS: i32 = 6;
-    const IPV6_HEADERS: [i32; 8] = [
+    const IPV6_HEADERS: [i32; 9] = [
         3, // IPV6_2292HOPOPTS
         4, // IPV6_2292DSTOPTS
         5, // IPV6_2292RTHDR
         IPV6_2292PKTOPTIONS,
+        32, // IPV6_FLOWLABEL_MGR
         libc::IPV6_HOPOPTS,
         libc::IPV6_RTHDRDSTOPTS,
         libc::IPV6_RTHDR,

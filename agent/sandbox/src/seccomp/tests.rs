@@ -155,6 +155,38 @@ fn socket_only_of_judged_kinds() {
 }
 
 #[test]
+fn socket_options_that_may_hold_a_route_are_refused_and_others_are_not() {
+    let (socket, ip, tcp, ipv6) = (1, 0, 6, 41);
+    for (level, option, refused) in [
+        (ip, 4, true),    // IP_OPTIONS
+        (ipv6, 3, true),  // IPV6_2292HOPOPTS
+        (ipv6, 4, true),  // IPV6_2292DSTOPTS
+        (ipv6, 5, true),  // IPV6_2292RTHDR
+        (ipv6, 6, true),  // IPV6_2292PKTOPTIONS
+        (ipv6, 32, true), // IPV6_FLOWLABEL_MGR
+        (ipv6, libc::IPV6_HOPOPTS, true),
+        (ipv6, libc::IPV6_RTHDRDSTOPTS, true),
+        (ipv6, libc::IPV6_RTHDR, true),
+        (ipv6, libc::IPV6_DSTOPTS, true),
+        (socket, libc::SO_ATTACH_REUSEPORT_CBPF, true),
+        (socket, libc::SO_ATTACH_REUSEPORT_EBPF, true),
+        // The same numbers at other levels, and what servers and clients set.
+        (tcp, 5, false), // TCP_KEEPINTVL
+        (ip, libc::IP_TOS, false),
+        (ip, 32, false), // IP_MULTICAST_IF
+        (ipv6, libc::IPV6_V6ONLY, false),
+        (ipv6, libc::IPV6_TCLASS, false),
+        (ipv6, 33, false), // IPV6_FLOWINFO_SEND
+        (socket, libc::SO_REUSEPORT, false),
+        (socket, libc::SO_KEEPALIVE, false),
+    ] {
+        let arguments = [3, int(level), int(option)];
+        let got = denied(Profile::Default, "setsockopt", &arguments);
+        assert_eq!(got, refused, "{level} {option}");
+    }
+}
+
+#[test]
 fn int_arguments_are_judged_whatever_the_upper_half_holds() {
     const HIGH: u64 = 0xdead_beef << 32;
     for (number, arguments) in [
