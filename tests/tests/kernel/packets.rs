@@ -8,6 +8,7 @@ mod headers;
 mod ingress;
 mod own;
 mod pushes;
+mod resent;
 mod routes;
 mod storm;
 

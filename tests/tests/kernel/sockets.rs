@@ -2,10 +2,10 @@
 
 use std::{fs, process::Command};
 
-use clawd_tests::Address;
+use clawd_tests::{Address, PYTHON};
 use serde_json::{Value, json};
 
-use crate::support::{Denial, PYTHON_ENTRY, World, direct, group, tcp};
+use crate::support::{Denial, PYTHON_ENTRY, World, check_whose, direct, group, tcp};
 
 fn one() -> String {
     direct(&group(
@@ -66,6 +66,58 @@ fn mptcp_is_judged_like_tcp() {
         );
     }
     world.allows(&mut prober, &mptcp(Address::A));
+}
+
+#[test]
+fn n6_fast_open_over_mptcp_is_refused_like_a_connect() {
+    const EOPNOTSUPP: i64 = 95;
+    if !kernel_has_mptcp() {
+        eprintln!("SKIPPED: this kernel has no MPTCP");
+        return;
+    }
+    let world = World::start();
+    let mut prober = world.prober("box", &one());
+    let pid = world.pid_of("box", &mut prober);
+    let mut attempts = |addr: &str| {
+        ["sendto", "sendmsg"].map(|call| {
+            let mut ask = ask("fastopen", addr);
+            ask["protocol"] = json!(262);
+            ask["call"] = json!(call);
+            prober.ask(&ask)
+        })
+    };
+    let before = world.internet.traffic().expect("counters");
+    let refused = attempts(Address::B);
+    assert_eq!(world.internet.traffic().expect("counters"), before);
+    let listed = attempts(Address::A);
+    let denials = world.denials("box", 0);
+    if listed[0]["errno"] == EOPNOTSUPP {
+        // Then it goes nowhere, and is no attempt to be told.
+        for answer in refused.iter().chain(&listed) {
+            assert_eq!(answer["errno"], EOPNOTSUPP, "{answer}");
+        }
+        assert_eq!((denials, world.internet.contacts()), (vec![], vec![]));
+        eprintln!("SKIPPED: MPTCP with TCP Fast Open: needs Linux 6.2");
+        return;
+    }
+    for answer in &refused {
+        assert_eq!(answer["errno"], 1, "{answer}");
+    }
+    // What it would have done.
+    for answer in &listed {
+        assert_eq!(answer["ok"], "ping", "{answer}");
+    }
+    assert_eq!(world.internet.contacts_at(Address::A, 7000).len(), 2);
+    assert!(world.internet.contacts_at(Address::B, 7000).is_empty());
+    assert!(denials.len() >= refused.len(), "{denials:?}");
+    for denial in &denials {
+        assert_eq!(denial["activity"], "connect", "{denial}");
+        assert_eq!(denial["reason"], "address_not_listed", "{denial}");
+        assert_eq!(denial["dst_ip"], Address::B, "{denial}");
+        assert_eq!(denial["dst_port"], 7000, "{denial}");
+        assert_eq!(denial["protocol"], "tcp", "{denial}");
+        check_whose(denial, pid, PYTHON);
+    }
 }
 
 fn kernel_has_mptcp() -> bool {

@@ -1,11 +1,17 @@
 //! One destination has many spellings, and some that never are one.
 
-use std::{io::ErrorKind, net::TcpListener};
+use std::{
+    io::ErrorKind,
+    net::{TcpListener, UdpSocket},
+    process::Command,
+};
 
-use clawd_tests::{Address, UDP_ECHO};
+use clawd_tests::{Address, PYTHON, UDP_ECHO};
 use serde_json::{Value, json};
 
-use crate::support::{Denial, PYTHON_ENTRY, World, closed, direct, eventually, group, tcp};
+use crate::support::{
+    DEADLINE, Denial, PYTHON_ENTRY, World, closed, direct, eventually, group, tcp,
+};
 
 /// Everything of both families, for Python: what is refused under it is refused for what it is.
 fn wide() -> String {
@@ -328,7 +334,7 @@ fn embedded_ipv4_could_be_reached_without_clawd() {
 }
 
 #[test]
-fn group_addresses_are_refused_whatever_is_listed() {
+fn n21_group_addresses_are_refused_whatever_is_listed() {
     let world = World::start();
     let mut prober = world.prober("box", &wide());
     for (address, reason) in [
@@ -353,5 +359,61 @@ fn group_addresses_are_refused_whatever_is_listed() {
             &ask,
             &Denial::tcp(reason, address, 7000),
         );
+    }
+}
+
+/// All hosts of the internet, and the groups that each is in.
+const EVERYBODY: [(&str, &str); 3] = [
+    ("224.0.0.1", "multicast"),
+    ("ff02::1", "multicast"),
+    ("255.255.255.255", "broadcast"),
+];
+
+/// A datagram to them, as the host may send it.
+const HOST_SAYS: &str = "
+import socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+talk = socket.socket(family, socket.SOCK_DGRAM)
+talk.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+talk.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'up0')
+talk.sendto(b'host', (sys.argv[1], int(sys.argv[2])))
+";
+
+#[test]
+fn n21_members_of_a_group_hear_nothing_of_a_sandbox() {
+    /// By IPv6 at the next: a socket of both families hears no IPv4 group that it did not join.
+    const PORT: u16 = 7900;
+    let world = World::start();
+    let member = |any: &'static str, port: u16| {
+        world.internet.outside().run(move || {
+            let member = UdpSocket::bind((any, port)).expect("free");
+            member.set_read_timeout(Some(DEADLINE)).expect("a time");
+            member
+        })
+    };
+    let members = [member("0.0.0.0", PORT), member("::", PORT + 1)];
+    let all = |prefix: &str| {
+        let ports = format!("[{PORT}-{}]", PORT + 1);
+        format!("{{ cidr: \"{prefix}\", ports: {ports}, protocol: udp }}")
+    };
+    let endpoints = ["0.0.0.0/0", "::/0"].map(all).join(", ");
+    let mut prober = world.prober("box", &direct(&group("g", &endpoints, PYTHON_ENTRY)));
+    for (address, reason) in EVERYBODY {
+        let is_v6 = address.contains(':');
+        let port = PORT + u16::from(is_v6);
+        let ask = json!({
+            "do": "udp_sendto", "addr": address, "port": port, "device": "up0", "broadcast": true
+        });
+        let want = Denial::sendmsg(reason, address, port);
+        world.refuses(&mut prober, "box", &ask, &want);
+        let mut command = Command::new(PYTHON);
+        command.args(["-I", "-c", HOST_SAYS, address, &port.to_string()]);
+        let output = world.internet.host().output(command).expect("Python");
+        assert!(output.status.success(), "{output:?}");
+        // What the sandbox had sent would come first.
+        let mut heard = [0; 9];
+        let length = members[usize::from(is_v6)].recv(&mut heard);
+        let length = length.unwrap_or_else(|error| panic!("{address}: {error}"));
+        assert_eq!(&heard[..length], b"host", "{address}");
     }
 }

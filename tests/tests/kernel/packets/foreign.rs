@@ -1,6 +1,7 @@
 //! Sockets that are of another sandbox, of none, or that the kernel made.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener},
     process::Command,
@@ -56,7 +57,7 @@ except OSError as error:
 }
 
 #[test]
-fn subflows_that_the_kernel_adds_to_a_connection_are_refused() {
+fn n19_subflows_that_the_kernel_adds_to_a_connection_are_refused() {
     let world = World::start();
     world
         .internet
@@ -105,18 +106,7 @@ print(json.dumps('talked'))
     );
     assert_eq!(answer, "talked");
     served.join().expect("served");
-    let joins = world.internet.outside().run(|| {
-        let text = std::fs::read_to_string("/proc/thread-self/net/netstat").expect("counters");
-        let lines: Vec<_> = text
-            .lines()
-            .filter(|line| line.starts_with("MPTcpExt:"))
-            .collect();
-        let at = lines[0]
-            .split(' ')
-            .position(|name| name == "MPJoinSynRx")
-            .expect("a counter");
-        lines[1].split(' ').nth(at).expect("a number").to_owned()
-    });
+    let joins = world.internet.outside().run(joins_asked_for);
     assert_eq!(joins, "0");
     // The kernel's own thread asked, which is in no sandbox.
     let refused = |record: &Value| {
@@ -128,6 +118,43 @@ print(json.dumps('talked'))
     eventually("the denial is in the log", || {
         world.daemon.audit().iter().any(refused)
     });
+    let audit = world.daemon.audit();
+    audit
+        .iter()
+        .filter(|record| refused(record))
+        .for_each(is_the_kernels);
+}
+
+/// How often somebody asked to join a connection of MPTCP's, in this thread's network namespace.
+fn joins_asked_for() -> String {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat").expect("counters");
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("MPTcpExt:"))
+        .collect();
+    let at = lines[0]
+        .split(' ')
+        .position(|name| name == "MPJoinSynRx")
+        .expect("a counter");
+    lines[1].split(' ').nth(at).expect("a number").to_owned()
+}
+
+/// The record is of a thread of the kernel's, which executes nothing and is in no sandbox.
+#[track_caller]
+fn is_the_kernels(record: &Value) {
+    assert_eq!(record["activity"], "connect", "{record}");
+    assert_eq!(record["protocol"], "tcp", "{record}");
+    let pid = record["pid"].as_u64().expect("a pid");
+    assert!(is_kernel_thread(pid), "{record}");
+    for key in ["exe", "sha256", "sandbox"] {
+        assert_eq!(record[key], Value::Null, "{record}");
+    }
+}
+
+/// Whether the process has no memory of its own to execute from (proc_pid_cmdline(5)), or is
+/// gone: such threads end when they have nothing to do.
+fn is_kernel_thread(pid: u64) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())
 }
 
 fn mptcp_server() -> std::io::Result<TcpListener> {

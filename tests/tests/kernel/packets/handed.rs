@@ -7,43 +7,58 @@ use clawd_tests::{Address, PYTHON};
 use serde_json::json;
 
 use super::{push, python, reaching};
-use crate::support::{CURL_ENTRY, World, direct, group};
+use crate::support::{CURL_ENTRY, World, check_whose, direct, group, told_alive};
 
-/// Perl is not listed. It gets connected sockets, and one that is not, from Python, which is; prints what
-/// came of each send of its, as an errno or 0.
+const PERL: &str = "/usr/bin/perl";
+
+/// Perl is not listed. It gets connected sockets, and one that is not, from Python, which is; Python prints
+/// what came of each send of Perl's, as an errno or 0, and the pid of each. All live until its input ends.
 const HANDS: &str = r#"
-import json, socket, subprocess
+import json, os, socket, subprocess, sys
 PERL = '''
 use Socket;
 my ($fd, $address) = @ARGV;
 open(my $talk, "+<&=", $fd) or die;
 my $sent = $address ? send($talk, "ping", 0, pack_sockaddr_in(7000, inet_aton($address)))
                     : syswrite($talk, "ping");
-print defined($sent) ? 0 : $! + 0;
+$| = 1;
+print defined($sent) ? 0 : $! + 0, "\n";
+<STDIN>;
 '''
-def by_perl(talk, address=''):
-    told = subprocess.run(['/usr/bin/perl', '-e', PERL, str(talk.fileno()), address],
-                          pass_fds=[talk.fileno()], capture_output=True, text=True, check=True)
-    return int(told.stdout)
+started, pids = [], {'python': os.getpid()}
+def by_perl(name, talk, address=''):
+    perl = subprocess.Popen(['/usr/bin/perl', '-e', PERL, str(talk.fileno()), address],
+                            pass_fds=[talk.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    started.append(perl)
+    pids[name] = perl.pid
+    return int(perl.stdout.readline())
 found = {}
 for name, kind in (('stream', socket.SOCK_STREAM), ('dgram', socket.SOCK_DGRAM)):
     with socket.socket(socket.AF_INET, kind) as talk:
         talk.settimeout(10)
         talk.connect((NEAR, 7000))
-        found[name] = [by_perl(talk), talk.recv(9).decode()]
+        found[name] = [by_perl(name, talk), talk.recv(9).decode()]
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talk:
     talk.sendto(b'ping', (NEAR, 7000))
-    found['addressed'] = by_perl(talk, NEAR)
-print(json.dumps(found))
+    found['addressed'] = by_perl('addressed', talk, NEAR)
+print(json.dumps({'found': found, 'pids': pids}), flush=True)
+sys.stdin.read()
+for perl in started:
+    perl.communicate()
 "#;
 
 #[test]
 fn n20_flow_is_its_openers_and_a_datagram_with_an_address_is_its_senders() {
     let world = World::start();
     let mut prober = world.prober("box", &reaching(&[Address::A], ""));
-    let found = python(&mut prober, &format!("NEAR = {:?}\n{HANDS}", Address::A));
+    let script = format!("NEAR = {:?}\n{HANDS}", Address::A);
+    let argv = [PYTHON, "-I", "-c", &script];
+    let (told, [python, perl]) = told_alive(&mut prober, &argv, |told| {
+        ["python", "addressed"].map(|name| world.host_pid("box", &told["pids"][name]))
+    });
+    let found = &told["found"];
     let want = json!({ "stream": [0, "ping"], "dgram": [0, "ping"], "addressed": 1 });
-    assert_eq!(found, want);
+    assert_eq!(found, &want);
     // Python's own datagrams, and what Perl sent on the connected socket; not what it addressed itself.
     let contacts = world.internet.contacts_at(Address::A, 7000);
     let datagrams = contacts.iter().filter(|contact| contact.kind == "udp");
@@ -54,18 +69,25 @@ fn n20_flow_is_its_openers_and_a_datagram_with_an_address_is_its_senders() {
     };
     assert_eq!(denial["reason"], "binary_not_listed", "{denial}");
     assert_eq!(denial["activity"], "sendmsg", "{denial}");
-    assert_eq!(denial["exe"], "/usr/bin/perl", "{denial}");
+    assert_eq!(denial["dst_ip"], Address::A, "{denial}");
+    assert_eq!(denial["dst_port"], 7000, "{denial}");
+    assert_eq!(denial["protocol"], "udp", "{denial}");
+    check_whose(denial, perl, PERL);
     let before = &denial["lineage"][0]["exe"];
     let shown = std::fs::canonicalize(PYTHON).expect("Python");
     assert_eq!(before, &json!(shown), "{denial}");
-    let pids: Vec<_> = world
+    // What was allowed is told as Python's, who opened it: twice a connect, once a datagram.
+    let allowed: Vec<_> = world
         .daemon
         .audit()
         .into_iter()
-        .filter(|record| record["activity"] == "exec" && record["exe"] == "/usr/bin/perl")
-        .map(|record| record["pid"].clone())
+        .filter(|record| record["action"] == "allowed" && record["dst_ip"] == Address::A)
         .collect();
-    assert!(pids.contains(&denial["pid"]), "{pids:?} {denial}");
+    let told: Vec<_> = allowed.iter().map(|record| &record["activity"]).collect();
+    assert_eq!(told, ["connect", "connect", "sendmsg"], "{allowed:?}");
+    for record in &allowed {
+        check_whose(record, python, PYTHON);
+    }
 }
 
 #[test]
@@ -82,12 +104,18 @@ fn n20_packets_of_a_flow_are_told_under_the_pid_of_its_opener() {
     let say = json!({ "do": "fork", "ask": { "do": "say_on", "name": "talk" } });
     let answer = prober.ask(&say);
     assert_eq!(answer["ok"]["errno"], 1, "{answer}");
-    let opener = world.pids("box", PYTHON)[0];
+    assert_eq!(world.internet.contacts_at(Address::A, 7000).len(), 1);
+    let opener = world.pid_of("box", &mut prober);
     let sent = super::dropped(&world, "box", "send");
-    assert!(
-        !sent.is_empty() && sent.iter().all(|(_, _, record)| record["pid"] == opener),
-        "{opener}: {sent:?}"
-    );
+    assert!(!sent.is_empty());
+    for (reason, ip, record) in &sent {
+        assert_eq!(
+            (reason.as_str(), ip.as_str()),
+            ("policy_changed", Address::A),
+            "{record}"
+        );
+        check_whose(record, opener, PYTHON);
+    }
 }
 
 /// Sends sockets that it made to whoever connects: one for connections, one for datagrams.

@@ -1,15 +1,16 @@
 //! Who may come in: nobody whom `ingress` does not list, and whoever was asked.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
 };
 
-use clawd_tests::Address;
+use clawd_tests::{Address, PYTHON};
 use serde_json::json;
 
 use super::{NEVER, dropped, push, python, reaching};
-use crate::support::{World, eventually};
+use crate::support::{DEADLINE, World, check_whose, eventually};
 
 #[test]
 fn connection_from_outside_needs_an_ingress_entry() {
@@ -78,6 +79,68 @@ fn connection_from_outside_needs_an_ingress_entry() {
         .run(visit)
         .expect_err("not from there");
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+}
+
+/// What comes of a visit from outside to a port of the host's, and where it came from.
+fn visit(world: &World, host: &str, port: u16, timeout: Duration) -> (IpAddr, io::Result<[u8; 4]>) {
+    let at = SocketAddr::new(host.parse().expect("an address"), port);
+    world.internet.outside().run(move || {
+        // The kernel takes the same address for both, and this sends nothing.
+        let any = if at.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let route = UdpSocket::bind(any);
+        let route = route.and_then(|route| route.connect(at).and_then(|()| route.local_addr()));
+        let heard = TcpStream::connect_timeout(&at, timeout).and_then(|mut talk| {
+            talk.set_read_timeout(Some(timeout))?;
+            talk.write_all(b"ping")?;
+            let mut heard = [0; 4];
+            talk.read_exact(&mut heard).map(|()| heard)
+        });
+        (route.expect("a route").ip(), heard)
+    })
+}
+
+#[test]
+fn n13_listener_that_was_never_bound_is_reached_by_nobody_outside() {
+    let world = World::start();
+    let mut prober = world.prober("box", &reaching(&[], ""));
+    let pid = world.pid_of("box", &mut prober);
+    let mut serve = |family: u8| {
+        let port = prober.ask(&json!({ "do": "serve", "family": family }))["ok"].clone();
+        u16::try_from(port.as_u64().expect("a port")).expect("a port")
+    };
+    let [four, six] = [4, 6].map(&mut serve);
+    // The last one listens for both families.
+    let places = [
+        (Address::HOST_V4, four),
+        (Address::HOST_V6, six),
+        (Address::HOST_V4, six),
+    ];
+    for (host, port) in places {
+        let (from, heard) = visit(&world, host, port, NEVER);
+        let error = heard.expect_err("nobody may come");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{host} {port}: {error}");
+        eventually("the denial is in the log", || {
+            let denials = dropped(&world, "box", "receive");
+            let of_visit = denials
+                .iter()
+                .filter(|(_, ip, record)| *ip == from.to_string() && record["local_port"] == port);
+            let of_visit: Vec<_> = of_visit.collect();
+            for (reason, _, record) in &of_visit {
+                assert_eq!(reason, "ingress_not_listed", "{record}");
+                assert_eq!(record["protocol"], "tcp", "{record}");
+                check_whose(record, pid, PYTHON);
+            }
+            !of_visit.is_empty()
+        });
+    }
+    // It was the policy: who is listed comes in.
+    let entries = [four, six].map(|port| format!("{{ port: {port} }}"));
+    let listed = format!("ingress: [{}]\n", entries.join(", "));
+    push(&world, "box", &reaching(&[], &listed));
+    for (host, port) in places {
+        let (_, heard) = visit(&world, host, port, DEADLINE);
+        assert_eq!(heard.expect("listed"), *b"ping", "{host} {port}");
+    }
 }
 
 /// A UDP echo server of the sandbox's, which answers with the same socket.

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clawd_tests::Address;
+use clawd_tests::{Address, PYTHON};
 use serde_json::{Value, json};
 
 use super::{dropped, push, python, reaching};
 use crate::{
     programs::talking_place,
-    support::{PYTHON_ENTRY, World, direct_with, group},
+    support::{PYTHON_ENTRY, World, check_whose, direct_with, eventually, group},
 };
 
 #[test]
@@ -56,7 +56,7 @@ fn program_that_waits_on_a_forbidden_flow_is_told_at_once() {
 }
 
 #[test]
-fn flow_that_a_push_forbids_is_cut_and_one_that_it_allows_goes_on() {
+fn n15_flow_that_a_push_forbids_is_cut_and_one_that_it_allows_goes_on() {
     let world = World::start();
     let mut prober = world.prober("box", &reaching(&[Address::A, Address::B], ""));
     for kind in ["stream", "dgram"] {
@@ -70,30 +70,51 @@ fn flow_that_a_push_forbids_is_cut_and_one_that_it_allows_goes_on() {
     }
     push(&world, "box", &reaching(&[Address::B], ""));
     let before = world.internet.contacts().len();
+    let arrived = world.internet.traffic().expect("counters");
     for kind in ["stream", "dgram"] {
         let say = |host: &str| json!({ "do": "say_on", "name": format!("{kind} {host}") });
         let answer = prober.ask(&say(Address::A));
-        assert!(answer["errno"].as_i64() > Some(0), "{kind}: {answer}");
+        // The packet is dropped, or the socket is cut already: then it is told so, and has no peer.
+        let name = answer["name"].as_str().unwrap_or_default();
+        let want: &[_] = match kind {
+            "stream" => &["ECONNABORTED"],
+            _ => &["EPERM", "ECONNABORTED", "EDESTADDRREQ"],
+        };
+        assert!(want.contains(&name), "{kind}: {answer}");
         let contacts = world.internet.contacts_at(Address::A, 7000);
         let of_kind = contacts
             .iter()
             .filter(|contact| contact.kind == protocol(kind));
         assert_eq!(of_kind.count(), 1, "{kind}: {contacts:?}");
     }
+    assert_eq!(world.internet.traffic().expect("counters"), arrived);
     let answer = prober.ask(&json!({ "do": "say_on", "name": format!("dgram {}", Address::B) }));
     assert_eq!(answer["ok"], "ping", "{answer}");
     assert!(world.internet.contacts().len() > before);
+    eventually("both are cut", || dropped(&world, "box", "cut").len() >= 2);
     let cut = dropped(&world, "box", "cut");
+    assert_eq!(cut.len(), 2, "{cut:?}");
+    let pid = world.pid_of("box", &mut prober);
     for protocol in ["tcp", "udp"] {
-        let told = cut.iter().any(|(reason, ip, record)| {
-            reason == "policy_changed"
-                && ip == Address::A
-                && record["protocol"] == protocol
-                && record["policy_generation"] == 2
-        });
-        assert!(told, "{protocol}: {cut:?}");
+        let of_protocol = |(_, _, record): &&(_, _, Value)| record["protocol"] == protocol;
+        let told = cut.iter().find(of_protocol);
+        let (reason, ip, record) = told.unwrap_or_else(|| panic!("{protocol}: {cut:?}"));
+        assert_eq!(
+            (reason.as_str(), ip.as_str()),
+            ("policy_changed", Address::A)
+        );
+        assert_eq!(record["dst_port"], 7000, "{record}");
+        assert_eq!(record["policy_generation"], 2, "{record}");
+        if protocol == "tcp" {
+            check_whose(record, pid, PYTHON);
+        } else {
+            // The kernel does not tell whose a datagram socket is.
+            assert_eq!(
+                (&record["pid"], &record["exe"]),
+                (&Value::Null, &Value::Null)
+            );
+        }
     }
-    assert!(cut.iter().all(|(_, ip, _)| ip == Address::A), "{cut:?}");
 }
 
 fn protocol(kind: &str) -> &'static str {
@@ -176,7 +197,7 @@ fn left_half_way(world: &mut World) {
 }
 
 #[test]
-fn flow_that_no_push_looked_at_is_cut_by_its_next_packet() {
+fn n15_flow_that_no_push_looked_at_is_cut_by_its_next_packet() {
     let mut world = World::start();
     let mut prober = world.prober("box", &reaching(&[Address::A, Address::B], ""));
     let mut other = world.prober("other", &reaching(&[Address::B], ""));
@@ -205,11 +226,18 @@ fn flow_that_no_push_looked_at_is_cut_by_its_next_packet() {
         ("policy_changed", Address::A)
     );
     assert_eq!(record["protocol"], "tcp");
+    let pid = world.pid_of("box", &mut prober);
+    check_whose(record, pid, PYTHON);
     let sent = dropped(&world, "box", "send");
-    assert!(
-        sent.iter()
-            .any(|(reason, ip, _)| reason == "policy_changed" && ip == Address::A)
-    );
+    assert!(!sent.is_empty());
+    for (reason, ip, record) in &sent {
+        assert_eq!(
+            (reason.as_str(), ip.as_str()),
+            ("policy_changed", Address::A),
+            "{record}"
+        );
+        check_whose(record, pid, PYTHON);
+    }
     let answer = prober.ask(&json!({ "do": "say_on", "name": Address::B }));
     assert_eq!(answer["ok"], "ping", "{answer}");
 }
