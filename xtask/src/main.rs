@@ -6,6 +6,8 @@ mod bench;
 mod build;
 mod demo;
 mod dependencies;
+#[cfg(test)]
+mod escapes;
 mod fuzz;
 mod outcome;
 mod process;
