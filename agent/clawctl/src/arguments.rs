@@ -26,6 +26,8 @@ Exit codes:
           set up; 126 the command is not executable; 127 it was not found; 2 wrong usage or policy
   status, doctor
           0 healthy; 1 degraded; 2 not enforcing, or clawd cannot be reached
+  policy explain
+          0 allowed; 1 denied; 2 it cannot be told. With --batch: 0 each line was answered; 2 not
   others  0 done; 1 failed; 2 wrong usage or policy";
 
 /// What to do.
@@ -224,6 +226,19 @@ pub(crate) enum PolicyAction {
         /// The policy
         file: PathBuf,
     },
+    /// Tell whether a policy lets a program reach a destination, and why
+    ///
+    /// Answers from the compiled policy as the kernel would, without clawd where a file is given. Programs
+    /// are told by their paths as written: no link is followed, and a path holds what is pinned for it.
+    /// Exit code 0 if it is allowed, 1 if it is denied, 2 if that cannot be told.
+    Explain(ExplainArguments),
+    /// Print the policy that is in force for a running sandbox
+    ///
+    /// Only for root, and the user that the sandbox runs as: the policy's `env` may hold secrets.
+    Pull {
+        /// The sandbox
+        sandbox: String,
+    },
     /// Put a policy in force for a running sandbox
     Push {
         /// The sandbox
@@ -232,4 +247,53 @@ pub(crate) enum PolicyAction {
         /// The policy
         file: PathBuf,
     },
+}
+
+/// Arguments of `policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// The policy
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "sandbox",
+        conflicts_with = "sandbox"
+    )]
+    pub(crate) policy: Option<PathBuf>,
+    /// A running sandbox, whose policy is meant
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sandbox: Option<String>,
+    /// A program that the program was started by, at any depth; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ancestor: Vec<PathBuf>,
+    /// The SHA-256 of the program, for entries that name one
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) sha256: Option<String>,
+    /// The protocol [default: tcp]
+    #[arg(long)]
+    pub(crate) protocol: Option<Transport>,
+    /// Answer many: each line of FILE (`-`: standard input) is a JSON object with `binary`, `host` and
+    /// `port`, and `ancestors` (a list), `sha256` and `protocol` where they are to count; each answer is a
+    /// line with `allowed`, `policy` (the entry of `network_policies` that decided, or null) and `reason`
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["binary", "destination", "ancestor", "sha256", "protocol"]
+    )]
+    pub(crate) batch: Option<PathBuf>,
+    /// The program that asks
+    #[arg(required_unless_present = "batch")]
+    pub(crate) binary: Option<PathBuf>,
+    /// The destination; an IPv6 address goes between brackets
+    #[arg(required_unless_present = "batch", value_name = "HOST:PORT")]
+    pub(crate) destination: Option<String>,
+}
+
+/// Transport protocols as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
 }

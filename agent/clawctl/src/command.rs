@@ -1,5 +1,7 @@
 //! From arguments as typed to a checked command.
 
+mod explain;
+
 use std::path::PathBuf;
 
 use clawd_control::{
@@ -7,11 +9,13 @@ use clawd_control::{
     environment::check_form, limits,
 };
 
+pub(crate) use self::explain::{Asked, ExplainCommand, PolicyOf};
 use crate::{
     arguments::{
         Action, Arguments, ExecArguments, ForgetArguments, IdentityAction, LogsArguments, Network,
         PolicyAction, RunArguments, StopArguments,
     },
+    command::explain::check_explain,
     environment,
     failure::Failure,
 };
@@ -41,6 +45,8 @@ pub(crate) enum Command {
     Logs(LogQuery),
     PolicyValidate(PathBuf),
     PolicyShow { file: PathBuf, effective: bool },
+    PolicyExplain(ExplainCommand),
+    PolicyPull(SandboxName),
     PolicyPush { sandbox: SandboxName, file: PathBuf },
     Completions(clap_complete::Shell),
     Man(PathBuf),
@@ -126,6 +132,10 @@ fn check_action(action: Action) -> Result<Command, Failure> {
         Action::Policy(PolicyAction::Show { file, effective }) => {
             Command::PolicyShow { file, effective }
         }
+        Action::Policy(PolicyAction::Explain(arguments)) => {
+            Command::PolicyExplain(check_explain(arguments)?)
+        }
+        Action::Policy(PolicyAction::Pull { sandbox }) => Command::PolicyPull(name(&sandbox)?),
         Action::Policy(PolicyAction::Push { sandbox, file }) => Command::PolicyPush {
             sandbox: name(&sandbox)?,
             file,

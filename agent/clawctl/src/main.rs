@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod doctor;
 mod environment;
+mod explain;
 mod failure;
 mod identity;
 mod lines;
@@ -68,6 +69,8 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
             Command::IdentityForget(request) => identity::forget(&client, &request, json).await,
             Command::PolicyShow { file, effective } => policy::show(&file, effective, json),
             Command::PolicyValidate(file) => policy::validate(&file, json),
+            Command::PolicyExplain(command) => explain::explain(&client, command, json).await,
+            Command::PolicyPull(name) => policy::pull(&client, name, json).await,
             Command::PolicyPush { sandbox, file } => {
                 policy::push(&client, sandbox, &file, json).await
             }

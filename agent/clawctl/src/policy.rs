@@ -1,8 +1,14 @@
 //! `clawctl policy`: check a policy without clawd, or put one in force.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    path::Path,
+};
 
-use clawd_control::{ExitCode, PolicySource, PushReport, PushRequest, Route, SandboxName, limits};
+use clawd_control::{
+    ExitCode, PolicyReport, PolicySource, PushReport, PushRequest, Route, SandboxName, limits,
+};
 use clawd_policy::{FileAccess, FileGrant, Policy, file_grants};
 use serde::Serialize;
 
@@ -131,27 +137,55 @@ pub(crate) async fn push(
     Ok(ExitCode::Ok.code())
 }
 
+/// `clawctl policy pull`: the text as it was given, so that a file of it is that policy again.
+pub(crate) async fn pull(client: &Client, sandbox: SandboxName, json: bool) -> Result<u8, Failure> {
+    let report: PolicyReport = client.request(&Route::Policy(sandbox)).await?;
+    let text = &report.policy.text;
+    if json {
+        print(&to_json(&report))?;
+    } else if io::stdout().is_terminal() {
+        // A policy may come from somebody else.
+        print(shown_lines(text).trim_end_matches('\n'))?;
+    } else {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes());
+        written.and_then(|()| stdout.flush()).map_err(|error| {
+            Failure::failed(format!("cannot write to standard output: {error}"))
+        })?;
+    }
+    Ok(ExitCode::Ok.code())
+}
+
 /// Reads and checks the policy at `path`.
 ///
 /// # Errors
 /// Exit code 2, with every mistake that was found and its place in the file.
 pub(crate) fn read(path: &Path) -> Result<Checked, Failure> {
-    let file = path.to_str().ok_or_else(|| {
-        Failure::usage(format!("policy file name {} is not UTF-8", path.display()))
-    })?;
-    let text = read_text(path)?;
-    let parsed = clawd_policy::parse(file, &text);
+    let source = read_source(path)?;
+    let file = &source.file;
+    let parsed = clawd_policy::parse(file, &source.text);
     let parsed = parsed.map_err(|errors| Failure::usage(errors.to_string()))?;
     // The id stands for the one that clawd will give; the result does not depend on it.
     clawd_policy::compile(&parsed.policy, 1)
         .map_err(|error| Failure::usage(format!("{file}: {error}")))?;
     Ok(Checked {
-        source: PolicySource {
-            file: file.to_owned(),
-            text,
-        },
+        source,
         warnings: parsed.warnings.iter().map(ToString::to_string).collect(),
         policy: parsed.policy,
+    })
+}
+
+/// Reads the policy at `path`; what it says is not looked at.
+///
+/// # Errors
+/// Exit code 2, with the file's name.
+pub(crate) fn read_source(path: &Path) -> Result<PolicySource, Failure> {
+    let file = path.to_str().ok_or_else(|| {
+        Failure::usage(format!("policy file name {} is not UTF-8", path.display()))
+    })?;
+    Ok(PolicySource {
+        file: file.to_owned(),
+        text: read_text(path)?,
     })
 }
 

@@ -25,6 +25,7 @@ mod limits;
 mod pins;
 mod plan;
 mod promises;
+mod pull;
 mod push;
 mod refusals;
 mod registry;

@@ -19,7 +19,7 @@ use tokio::{net::UnixStream, sync::Semaphore};
 pub(crate) use listen::listen;
 
 use self::body::{Body, json};
-use crate::{events, pins, push, sandboxes::Shared, status, stop};
+use crate::{events, pins, pull, push, sandboxes::Shared, status, stop};
 
 /// Accepts connections until the task is dropped.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::UnixListener) {
@@ -119,6 +119,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> 
             }
             Err(error) => Err(error),
         },
+        Route::Policy(name) => {
+            pull::pull(&shared, &name, peer).map(|report| json(StatusCode::OK, &report))
+        }
         Route::Pins => {
             blocking(move || pins::list(&shared).map(|pins| json(StatusCode::OK, &pins))).await
         }

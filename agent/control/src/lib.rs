@@ -25,7 +25,7 @@ pub use exit::{ExitCode, ExitStatus};
 pub use logs::LogQuery;
 pub use name::{NameError, SandboxName};
 pub use pins::{ForgetError, ForgetReport, ForgetRequest, PinInfo};
-pub use policy::{PolicySource, PushReport, PushRequest};
+pub use policy::{PolicyReport, PolicySource, PushReport, PushRequest};
 pub use promises::{NamedPromises, Promise, PromiseStatus};
 pub use route::{Route, RouteError};
 pub use run::{ClientMessage, NetworkMode, RequestError, RunEvent, RunRequest, TerminalSize};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::SandboxName;
+use crate::{name::SandboxName, run::NetworkMode};
 
 /// A policy file's text with the name it goes by in messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,21 @@ pub struct PolicySource {
 #[serde(deny_unknown_fields)]
 pub struct PushRequest {
     /// The policy to put in force.
+    pub policy: PolicySource,
+}
+
+/// The policy in force for a sandbox: the answer to `GET /v1/sandboxes/{name}/policy`.
+///
+/// Its text may hold secrets (`env`): only root, and whoever may run as the sandbox's user, gets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// Number of the policy within the sandbox, from 1.
+    pub generation: u64,
+    /// How the sandbox is connected, which its start may have narrowed.
+    pub network: NetworkMode,
+    /// As it was given.
     pub policy: PolicySource,
 }
 

@@ -26,6 +26,8 @@ pub enum Route {
     StopAll,
     /// Takes a [`crate::PushRequest`], answers [`crate::PushReport`].
     Push(SandboxName),
+    /// Answers [`crate::PolicyReport`].
+    Policy(SandboxName),
     /// Answers a stream of audit records.
     Logs(LogQuery),
     /// Answers a list of [`crate::PinInfo`].
@@ -79,6 +81,7 @@ impl Route {
             (["sandboxes", name, "exec"], _) => Self::Exec(SandboxName::new(*name)?),
             (["sandboxes", name, "wait"], _) => Self::Wait(SandboxName::new(*name)?),
             (["sandboxes", name, "stop"], _) => Self::Stop(SandboxName::new(*name)?),
+            (["sandboxes", name, "policy"], "GET") => Self::Policy(SandboxName::new(*name)?),
             (["sandboxes", name, "policy"], _) => Self::Push(SandboxName::new(*name)?),
             (["logs"], _) => Self::Logs(LogQuery::parse(query.unwrap_or(""))?),
             (["pins"], _) => Self::Pins,
@@ -99,7 +102,12 @@ impl Route {
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::Wait(_) | Self::Status | Self::Sandboxes | Self::Logs(_) | Self::Pins => "GET",
+            Self::Wait(_)
+            | Self::Status
+            | Self::Sandboxes
+            | Self::Policy(_)
+            | Self::Logs(_)
+            | Self::Pins => "GET",
             Self::Run
             | Self::Exec(_)
             | Self::Stop(_)
@@ -120,7 +128,7 @@ impl fmt::Display for Route {
             Self::Wait(name) => write!(f, "/v1/sandboxes/{name}/wait"),
             Self::Stop(name) => write!(f, "/v1/sandboxes/{name}/stop"),
             Self::StopAll => f.write_str("/v1/sandboxes/stop-all"),
-            Self::Push(name) => write!(f, "/v1/sandboxes/{name}/policy"),
+            Self::Push(name) | Self::Policy(name) => write!(f, "/v1/sandboxes/{name}/policy"),
             Self::Logs(query) => write!(f, "/v1/logs?{query}"),
             Self::Pins => f.write_str("/v1/pins"),
             Self::ForgetPins => f.write_str("/v1/pins/forget"),
@@ -170,6 +178,7 @@ mod tests {
             name().prop_map(Route::Wait),
             name().prop_map(Route::Stop),
             name().prop_map(Route::Push),
+            name().prop_map(Route::Policy),
             query.prop_map(|(follow, sandbox, last)| Route::Logs(LogQuery {
                 follow,
                 sandbox,
@@ -202,6 +211,8 @@ mod tests {
             ("GET", "/v1/sandboxes/a/stop", 405),
             ("GET", "/v1/sandboxes/a/exec", 405),
             ("POST", "/v1/sandboxes/a/wait", 405),
+            ("DELETE", "/v1/sandboxes/a/policy", 405),
+            ("GET", "/v1/sandboxes/A/policy", 400),
             ("POST", "/v1/pins", 405),
             ("GET", "/v1/pins/forget", 405),
             ("POST", "/v1/pins/forget?all=true", 400),

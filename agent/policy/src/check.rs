@@ -20,8 +20,11 @@ use crate::{
     limits::{MAX_ACCOUNT_NAME_BYTES, MAX_PATHS, MAX_SUPPLEMENTARY_GROUPS},
     model::{Compatibility, Filesystem, NetworkMode, Policy, Process, SeccompProfile},
     node::Scalar,
+    places::GroupPlaces,
     problem::{Position, Problems},
 };
+
+pub use self::binary::parse_sha256;
 
 mod binary;
 mod endpoint;
@@ -31,8 +34,9 @@ mod resources;
 mod syscalls;
 mod value;
 
-/// Judges a file. What it returns is a policy only if no error was reported.
-pub(crate) fn check(file: PolicyFile, problems: &mut Problems) -> Policy {
+/// Judges a file. What it returns is a policy, with the places of its rules in their order, only if no
+/// error was reported.
+pub(crate) fn check(file: PolicyFile, problems: &mut Problems) -> (Policy, Vec<GroupPlaces>) {
     let network = file
         .network_mode
         .given()
@@ -59,24 +63,32 @@ pub(crate) fn check(file: PolicyFile, problems: &mut Problems) -> Policy {
         .given()
         .map(|section| filesystem(section.value, problems))
         .unwrap_or_default();
-    Policy {
-        process: file
-            .process
-            .given()
-            .map(|section| process(section.value, problems))
-            .unwrap_or_default(),
+    let process = file
+        .process
+        .given()
+        .map(|section| process(section.value, problems))
+        .unwrap_or_default();
+    let env = env(file.env, problems);
+    let env_allow = env_allow(file.env_allow, problems);
+    let ingress = ingress(file.ingress, network, problems);
+    let (rules, places) = file
+        .groups
+        .given()
+        .map(|entries| groups(entries, &filesystem, problems))
+        .unwrap_or_default()
+        .into_iter()
+        .unzip();
+    let policy = Policy {
+        filesystem,
+        process,
         network,
         landlock: compatibility.unwrap_or_default(),
-        env: env(file.env, problems),
-        env_allow: env_allow(file.env_allow, problems),
-        ingress: ingress(file.ingress, network, problems),
-        rules: file
-            .groups
-            .given()
-            .map(|entries| groups(entries, &filesystem, problems))
-            .unwrap_or_default(),
-        filesystem,
-    }
+        env,
+        env_allow,
+        ingress,
+        rules,
+    };
+    (policy, places)
 }
 
 fn network_mode(mode: At<Scalar>, problems: &mut Problems) -> NetworkMode {

@@ -13,16 +13,20 @@ extern crate self as clawd_policy;
 
 pub use crate::grants::{FileAccess, FileGrant, IMPLICIT, file_grants};
 pub use crate::{
+    check::parse_sha256,
     compile::{AtFault, CompileError, MapImage, compile},
     error::{PolicyError, PolicyErrorKind, PolicyErrors, Warning},
+    explain::{Answer, Explainer, Explanation, Question, QuestionError, Who},
     model::{
         Binary, BinaryMatcher, Compatibility, Endpoint, Filesystem, GrantEntry, NetworkMode,
         Policy, Process, Protocol, ResourceLimits, RuleAction, RuleGroup, SeccompProfile,
     },
     parse::{Parsed, parse},
     pattern::{NamePattern, PathPattern, PatternError, Segment},
+    places::GroupPlaces,
     ports::{PortRange, PortSet},
     prefix::{Prefix, PrefixError},
+    problem::Position,
     tables::ImageTables,
 };
 
@@ -30,6 +34,7 @@ mod check;
 mod compile;
 mod error;
 mod escape;
+mod explain;
 mod fields;
 mod file;
 mod grants;
@@ -38,6 +43,7 @@ mod model;
 mod node;
 mod parse;
 mod pattern;
+mod places;
 mod ports;
 mod prefix;
 mod problem;

@@ -272,6 +272,15 @@ impl Protocol {
             Self::Udp => PROTOCOL_UDP,
         }
     }
+
+    /// As a policy writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 // === impl GrantEntry ===

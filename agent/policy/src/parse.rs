@@ -6,6 +6,7 @@ use crate::{
     file::PolicyFile,
     model::Policy,
     node,
+    places::GroupPlaces,
     problem::Problems,
 };
 
@@ -14,6 +15,8 @@ use crate::{
 pub struct Parsed {
     /// What it says.
     pub policy: Policy,
+    /// Where its rules stand, in the order of [`Policy::rules`].
+    pub places: Vec<GroupPlaces>,
     /// What in it is probably not meant so, in the order of the file.
     pub warnings: Vec<Warning>,
 }
@@ -34,7 +37,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, PolicyErrors> {
         }
     };
     match policy {
-        Some(policy) if problems.errors.is_empty() => {
+        Some((policy, places)) if problems.errors.is_empty() => {
             let mut warnings = problems.warnings;
             warnings.sort_by(|a, b| (a.at, &a.message).cmp(&(b.at, &b.message)));
             warnings.dedup(); // one odd value, used twice through an alias
@@ -42,7 +45,11 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, PolicyErrors> {
                 .into_iter()
                 .map(|warning| Warning::new(file_name, text, warning))
                 .collect();
-            Ok(Parsed { policy, warnings })
+            Ok(Parsed {
+                policy,
+                places,
+                warnings,
+            })
         }
         _ => Err(PolicyErrors::new(
             file_name,

@@ -1,17 +1,19 @@
 //! Collects what is wrong with a file while it is read, so that one pass reports all of it.
 
+use std::fmt;
+
 use crate::error::PolicyErrorKind;
 
 /// Problems kept of one file; of more than that only the number is kept, since each takes memory.
 const MAX_KEPT: usize = 1000;
 
-/// A place in the file; line 0 where none can be named.
+/// A place in a policy file; line 0 where none can be named. Displays as `line:col`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
+pub struct Position {
     /// From 1.
-    pub(crate) line: u32,
+    pub line: u32,
     /// In characters, from 1.
-    pub(crate) col: u32,
+    pub col: u32,
 }
 
 /// A mistake, before the file's name and text are added to it.
@@ -21,6 +23,12 @@ pub(crate) struct Problem {
     pub(crate) kind: PolicyErrorKind,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.col)
+    }
 }
 
 /// What has been found so far.

@@ -4,6 +4,7 @@ use super::{compile, parse};
 
 mod decisions;
 mod errors;
+mod explain;
 mod meaning;
 mod robust;
 mod sizes;

@@ -22,6 +22,8 @@ mod environment;
 #[cfg(test)]
 mod escapes;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod filesystems;

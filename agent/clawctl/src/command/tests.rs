@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Parses and checks; both kinds of wrong usage have exit code 2.
-fn check(line: &[&str]) -> Result<Command, u8> {
+pub(super) fn check(line: &[&str]) -> Result<Command, u8> {
     let words = std::iter::once("clawctl").chain(line.iter().copied());
     let arguments = Arguments::try_parse_from(words).map_err(|error| {
         assert!(error.use_stderr(), "{error}");

@@ -1,8 +1,9 @@
-//! No bytes make the policy reader, its errors or the compiler panic.
+//! No bytes make the policy reader, its errors, the compiler or its answers panic.
 //!
 //! `cargo xtask fuzz parse`, with the shipped policies as seeds
 #![no_main]
 
+use clawd_policy::{Explainer, Parsed, Protocol, Question, Who};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,6 +18,7 @@ fuzz_target!(|data: &[u8]| {
             if let Ok(image) = clawd_policy::compile(&parsed.policy, 1) {
                 assert!(image.addresses.iter().all(|(.., class)| *class > 0));
             }
+            explain(parsed);
         }
         Err(errors) => {
             assert!(!errors.as_slice().is_empty());
@@ -24,6 +26,29 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// Every question gets an answer with its reason.
+fn explain(parsed: Parsed) {
+    let Ok(mut explainer) = Explainer::new("policy.yaml", parsed) else {
+        return;
+    };
+    for host in ["192.0.2.1", "127.0.0.1", "2001:db8::1", "example.com"] {
+        let question = Question {
+            who: Who {
+                binary: "/usr/bin/curl".into(),
+                sha256: None,
+                ancestors: vec!["/bin/sh".into()],
+            },
+            host: host.to_owned(),
+            port: 443,
+            protocol: Protocol::Tcp,
+        };
+        let answer = explainer.decide(&question).expect("a question");
+        let explanation = explainer.explain(&question, &answer);
+        assert!(!explanation.why.is_empty());
+        assert!(!answer.allowed || explanation.near_misses.is_empty());
+    }
+}
 
 /// Nothing of the file reaches a terminal as a control character.
 fn is_fit(shown: &str) -> bool {

@@ -196,7 +196,9 @@ fn sha256_of(given: &At<Scalar>, problems: &mut Problems) -> Option<BinaryMatche
     parsed.map(BinaryMatcher::Sha256)
 }
 
-fn parse_sha256(text: &str) -> Option<[u8; 32]> {
+/// Reads the 64 hexadecimal digits of a SHA-256, in either case.
+#[must_use]
+pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 {
         return None;
     }

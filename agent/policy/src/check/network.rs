@@ -14,6 +14,7 @@ use crate::{
     limits::{MAX_BINARIES, MAX_ENDPOINTS, MAX_GROUP_NAME_BYTES, MAX_GROUPS},
     model::{Endpoint, Filesystem, NetworkMode, RuleAction, RuleGroup},
     node::{Key, Scalar},
+    places::GroupPlaces,
     problem::{Position, Problems},
 };
 
@@ -22,16 +23,16 @@ pub(super) fn groups(
     entries: At<Vec<(Key, GroupFile)>>,
     filesystem: &Filesystem,
     problems: &mut Problems,
-) -> Vec<RuleGroup> {
+) -> Vec<(RuleGroup, GroupPlaces)> {
     if !within_limits(&entries, problems) {
         return Vec::new();
     }
-    let mut groups: Vec<RuleGroup> = entries
+    let mut groups: Vec<(RuleGroup, GroupPlaces)> = entries
         .value
         .into_iter()
         .map(|(key, file)| group(key, file, filesystem, problems))
         .collect();
-    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    groups.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     groups
 }
 
@@ -107,7 +108,12 @@ fn len<T>(list: &Field<Vec<T>>) -> usize {
     }
 }
 
-fn group(key: Key, file: GroupFile, filesystem: &Filesystem, problems: &mut Problems) -> RuleGroup {
+fn group(
+    key: Key,
+    file: GroupFile,
+    filesystem: &Filesystem,
+    problems: &mut Problems,
+) -> (RuleGroup, GroupPlaces) {
     let at = key.at;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if key.text.is_empty() || key.text.len() > MAX_GROUP_NAME_BYTES || !key.text.chars().all(fits) {
@@ -155,16 +161,25 @@ fn group(key: Key, file: GroupFile, filesystem: &Filesystem, problems: &mut Prob
         RuleAction::Allow => Omissions::AreMistakes,
         RuleAction::Deny => Omissions::MeanAll,
     };
-    RuleGroup {
+    let (endpoint_places, endpoints) =
+        each(file.endpoints, |entry| endpoint(entry, omissions, problems));
+    let (binary_places, binaries) = each(file.binaries, |entry| {
+        binary(entry, (filesystem, action), problems)
+    });
+    let group = RuleGroup {
         title: file.name.given().map(|name| title(name, problems)),
         line: at.line,
         action,
-        endpoints: each(file.endpoints, |entry| endpoint(entry, omissions, problems)),
-        binaries: each(file.binaries, |entry| {
-            binary(entry, (filesystem, action), problems)
-        }),
+        endpoints,
+        binaries,
         name: key.text,
-    }
+    };
+    let places = GroupPlaces {
+        at,
+        endpoints: endpoint_places,
+        binaries: binary_places,
+    };
+    (group, places)
 }
 
 fn action(given: Field<Scalar>, problems: &mut Problems) -> RuleAction {
@@ -185,9 +200,17 @@ fn is_empty<T>(list: &Field<Vec<T>>) -> bool {
     }
 }
 
-fn each<T, I: IntoIterator>(list: Field<Vec<T>>, check: impl FnMut(T) -> I) -> Vec<I::Item> {
+/// What all entries of a list come to, each with the place of the entry that it comes of.
+fn each<T, I: IntoIterator>(
+    list: Field<Vec<At<T>>>,
+    mut check: impl FnMut(At<T>) -> I,
+) -> (Vec<Position>, Vec<I::Item>) {
     let entries = list.given().map(|list| list.value).unwrap_or_default();
-    entries.into_iter().flat_map(check).collect()
+    let of = |entry: At<T>| {
+        let at = entry.at;
+        check(entry).into_iter().map(move |item| (at, item))
+    };
+    entries.into_iter().flat_map(of).unzip()
 }
 
 fn title(name: At<Scalar>, problems: &mut Problems) -> String {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::{compile, parse};
+use crate::{Explainer, Protocol, Question, Who, compile, parse};
 
 /// Every key and some values of each kind.
 pub(super) const FULL: &str = r#"version: 2
@@ -58,12 +58,32 @@ fn exercise(text: &str) {
             let shown: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
             assert!(shown.iter().all(|text| fit(text)), "{shown:?}");
             let _image = compile(&parsed.policy, 1);
+            if let Ok(mut explainer) = Explainer::new("policy.yaml", parsed) {
+                for host in ["192.0.2.1", "::1", "example.com"] {
+                    let asked = question(host);
+                    let answer = explainer.decide(&asked).expect("a question");
+                    assert!(!explainer.explain(&asked, &answer).why.is_empty());
+                }
+            }
         }
         Err(errors) => {
             assert!(!errors.as_slice().is_empty(), "refused without a reason");
             let shown = errors.to_string();
             assert!(fit(&shown), "{shown:?}");
         }
+    }
+}
+
+fn question(host: &str) -> Question {
+    Question {
+        who: Who {
+            binary: "/usr/bin/curl".into(),
+            sha256: None,
+            ancestors: vec!["/usr/bin/nc".into()],
+        },
+        host: host.to_owned(),
+        port: 443,
+        protocol: Protocol::Tcp,
     }
 }
 
