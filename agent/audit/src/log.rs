@@ -49,10 +49,8 @@ pub struct AuditLog {
 /// A record as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Its number.
-    pub seq: u64,
-    /// Its sandbox.
-    pub sandbox: Option<String>,
+    /// With its number.
+    pub record: AuditRecord,
     /// The JSON, without a newline.
     pub text: String,
 }
@@ -210,8 +208,7 @@ impl AuditLog {
         match result {
             Ok(()) => {
                 self.torn = false;
-                let sandbox = record.sandbox;
-                Ok(Line { seq, sandbox, text })
+                Ok(Line { record, text })
             }
             Err(source) => {
                 self.take_back(written);

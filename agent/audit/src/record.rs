@@ -123,6 +123,11 @@ pub enum Outcome {
     Audited,
 }
 
+/// A text that is no [`Outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an outcome; expected allowed, denied, held or audited")]
+pub struct OutcomeError;
+
 /// What was done or attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -274,6 +279,35 @@ impl AuditRecord {
 }
 
 // === impl Outcome ===
+
+impl Outcome {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Held => "held",
+            Self::Audited => "audited",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Outcome {
+    type Err = OutcomeError;
+
+    fn from_str(text: &str) -> Result<Self, OutcomeError> {
+        let all = [Self::Allowed, Self::Denied, Self::Held, Self::Audited];
+        let named = all.into_iter().find(|outcome| outcome.name() == text);
+        named.ok_or(OutcomeError)
+    }
+}
 
 impl From<Action> for Outcome {
     fn from(action: Action) -> Self {

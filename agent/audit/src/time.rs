@@ -70,6 +70,15 @@ impl Timestamp {
         }
     }
 
+    /// Reads any time of RFC 3339 in its usual writing: with or without decimals, in UTC (`Z`) or at a
+    /// distance from it, as `2026-11-20T23:29:11+01:00`.
+    ///
+    /// # Errors
+    /// It is another text, or an instant out of range.
+    pub fn from_rfc3339(text: &str) -> Result<Self, TimestampError> {
+        rfc3339(text).ok_or(TimestampError)
+    }
+
     /// Nanoseconds since 1970.
     #[must_use]
     pub const fn unix_ns(self) -> i128 {
@@ -168,6 +177,40 @@ fn parse(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_unix_ns(seconds * NS_PER_S + ns))
 }
 
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    const DATE_AND_TIME: usize = "2026-11-20T22:29:11".len();
+    let (local, rest) = text.split_at_checked(DATE_AND_TIME)?;
+    let (decimals, zone) = match rest.strip_prefix('.') {
+        Some(rest) => {
+            let zone = rest.find(|c: char| !c.is_ascii_digit())?;
+            let (decimals, zone) = rest.split_at(zone);
+            ((1..=9).contains(&decimals.len()).then_some(decimals)?, zone)
+        }
+        None => ("", rest),
+    };
+    let local: Timestamp = format!("{local}.{decimals:0<9}Z").parse().ok()?;
+    let unix_ns = local.unix_ns - offset_s(zone)? * NS_PER_S;
+    (0..=LATEST_NS)
+        .contains(&unix_ns)
+        .then_some(Timestamp { unix_ns })
+}
+
+/// How far the clock of `+01:00` is before that of UTC, in seconds.
+fn offset_s(zone: &str) -> Option<i128> {
+    if zone == "Z" {
+        return Some(0);
+    }
+    let (sign, distance) = match zone.split_at_checked(1)? {
+        ("+", distance) => (1, distance),
+        ("-", distance) => (-1, distance),
+        _ => return None,
+    };
+    let (hours, minutes) = distance.split_once(':')?;
+    let is_whole = hours.len() == 2 && minutes.len() == 2;
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    (is_whole && hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
 /// At most nine digits.
 fn number(text: &str) -> Option<i128> {
     let plain = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
@@ -208,6 +251,34 @@ mod tests {
         }
 
         #[test]
+        fn timestamp_is_the_same_in_every_zone(
+            unix_s in 86_400..4_000_000_000_i128, minutes in 0..24 * 60_i128, is_before in any::<bool>()
+        ) {
+            let sign = if is_before { 1 } else { -1 };
+            let there = Timestamp::from_unix_ns((unix_s + sign * minutes * 60) * NS_PER_S);
+            let zone = format!(
+                "{}{:02}:{:02}", if is_before { '+' } else { '-' }, minutes / 60, minutes % 60
+            );
+            let here = Timestamp::from_unix_ns(unix_s * NS_PER_S);
+            for text in [
+                there.to_string().replace(".000000000Z", &zone),
+                there.to_string().replace('Z', &zone),
+                there.to_string().replace("00000000Z", &zone),
+            ] {
+                prop_assert_eq!(Timestamp::from_rfc3339(&text), Ok(here), "{}", text);
+            }
+        }
+
+        #[test]
+        fn timestamp_of_rfc3339_of_any_text_does_not_panic(
+            text in "[0-9TZ:.+-]{0,40}|.{0,40}|2026-01-01T00:00:00[.]?[0-9]{0,12}[Z+-]?[0-9:]{0,6}"
+        ) {
+            if let Ok(time) = Timestamp::from_rfc3339(&text) {
+                prop_assert_eq!(time.to_string().parse(), Ok(time));
+            }
+        }
+
+        #[test]
         fn timestamp_of_any_text_does_not_panic(text in "[0-9TZ:.+-]{0,40}|.{0,40}") {
             if let Ok(time) = text.parse::<Timestamp>() {
                 prop_assert_eq!(time.to_string(), text);
@@ -241,6 +312,26 @@ mod tests {
             "1969-12-31T00:00:00.000000000Z",
         ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn timestamp_of_rfc3339_out_of_form_is_refused() {
+        for text in [
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00.0000000000Z",
+            "2026-01-01T00:00:00.5",
+            "2026-01-01T00:00:00+1:00",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+00:60",
+            "2026-01-01T00:00:00 Z",
+            "2026-02-29T00:00:00Z",
+            "1970-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-00:01",
+        ] {
+            assert!(Timestamp::from_rfc3339(text).is_err(), "{text:?}");
         }
     }
 

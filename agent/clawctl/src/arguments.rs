@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clawd_control::logs;
 
 /// Run commands in sandboxes that the kernel confines, and look after them
 #[derive(Debug, Parser)]
@@ -173,15 +172,36 @@ pub(crate) struct StopArguments {
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
-    /// Go on with new records
+    /// Go on with new records; with --until, until then
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// How many past records
-    #[arg(short = 'n', value_name = "N", default_value_t = logs::DEFAULT_RECORDS)]
-    pub(crate) last: usize,
+    /// How many past records, the newest of those that are asked for [default: 100; with --since all, at
+    /// most 100000]
+    #[arg(short = 'n', value_name = "N")]
+    pub(crate) last: Option<usize>,
     /// Only this sandbox's records
     #[arg(long, value_name = "NAME")]
     pub(crate) sandbox: Option<String>,
+    /// Only records of that time or later: 2026-11-20T22:29:11Z, 2026-11-20T23:29:11+01:00, or how long
+    /// ago: 30s, 10m, 2h, 7d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only records of that time or before, written likewise
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only records of this program: its path, its file name, or its SHA-256
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) binary: Option<String>,
+    /// Only records of what was tried there: an address or a prefix, and a port if only one is meant, as
+    /// 192.0.2.0/24:443 or [2001:db8::/32]:443
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) destination: Option<String>,
+    /// Only records with this reason, as port_not_listed
+    #[arg(long, value_name = "NAME")]
+    pub(crate) reason: Option<String>,
+    /// Only records with this outcome: allowed, denied, held or audited
+    #[arg(long, value_name = "OUTCOME")]
+    pub(crate) action: Option<String>,
 }
 
 /// What to do with pins.

@@ -2,11 +2,12 @@
 
 mod explain;
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf, time::SystemTime};
 
+use clawd_audit::{Filter, Timestamp};
 use clawd_control::{
     DEFAULT_SOCKET, ForgetRequest, LogQuery, NetworkMode, SandboxName, StopRequest,
-    environment::check_form, limits,
+    environment::check_form, limits, logs::DEFAULT_RECORDS,
 };
 
 pub(crate) use self::explain::{Asked, ExplainCommand, PolicyOf};
@@ -127,7 +128,7 @@ fn check_action(action: Action) -> Result<Command, Failure> {
         Action::Completions { shell } => Command::Completions(shell),
         Action::Man { dir } => Command::Man(dir),
         Action::DoctorProbe => Command::DoctorProbe,
-        Action::Logs(logs) => Command::Logs(check_logs(logs)?),
+        Action::Logs(logs) => Command::Logs(check_logs(logs, SystemTime::now().into())?),
         Action::Policy(PolicyAction::Validate { file }) => Command::PolicyValidate(file),
         Action::Policy(PolicyAction::Show { file, effective }) => {
             Command::PolicyShow { file, effective }
@@ -208,18 +209,68 @@ fn check_stop(stop: &StopArguments) -> Result<StopRequest, Failure> {
     Ok(StopRequest { timeout_s: got })
 }
 
-fn check_logs(logs: LogsArguments) -> Result<LogQuery, Failure> {
-    if logs.last > limits::LOG_RECORDS {
-        let (got, limit) = (logs.last, limits::LOG_RECORDS);
+fn check_logs(logs: LogsArguments, now: Timestamp) -> Result<LogQuery, Failure> {
+    let filter = Filter {
+        since: condition("--since", logs.since, |text| moment(text, now))?,
+        until: condition("--until", logs.until, |text| moment(text, now))?,
+        binary: condition("--binary", logs.binary, str::parse)?,
+        destination: condition("--destination", logs.destination, str::parse)?,
+        reason: condition("--reason", logs.reason, str::parse)?,
+        action: condition("--action", logs.action, str::parse)?,
+    };
+    let default = match filter.since {
+        Some(_) => limits::LOG_RECORDS,
+        None => DEFAULT_RECORDS,
+    };
+    let last = logs.last.unwrap_or(default);
+    if last > limits::LOG_RECORDS {
         return Err(Failure::usage(format!(
-            "`-n` is {got}, more than the limit of {limit}"
+            "`-n` is {last}, more than the limit of {}",
+            limits::LOG_RECORDS
         )));
     }
     Ok(LogQuery {
         follow: logs.follow,
         sandbox: logs.sandbox.as_deref().map(name).transpose()?,
-        last: logs.last,
+        last,
+        filter,
     })
+}
+
+/// What stands after `flag`, read.
+fn condition<T, E: Display>(
+    flag: &str,
+    typed: Option<String>,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    let Some(text) = typed else {
+        return Ok(None);
+    };
+    match read(&text) {
+        Ok(condition) => Ok(Some(condition)),
+        Err(error) => Err(Failure::usage(format!("`{flag}` is {text:?}: {error}"))),
+    }
+}
+
+/// A time of RFC 3339, or how long before `now`, as `10m`.
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, &'static str> {
+    const WANTED: &str =
+        "not a time; expected the form 2026-11-20T22:29:11Z, or how long ago: 30s, 10m, 2h, 7d";
+    if let Ok(time) = Timestamp::from_rfc3339(text) {
+        return Ok(time);
+    }
+    let unit = text.char_indices().next_back().ok_or(WANTED)?;
+    let (number, unit_s) = match unit {
+        (at, 's') => (text.get(..at), 1),
+        (at, 'm') => (text.get(..at), 60),
+        (at, 'h') => (text.get(..at), 3600),
+        (at, 'd') => (text.get(..at), 86_400),
+        _ => return Err(WANTED),
+    };
+    let number = number.filter(|number| number.bytes().all(|b| b.is_ascii_digit()));
+    let number: u64 = number.and_then(|text| text.parse().ok()).ok_or(WANTED)?;
+    let ago_ns = i128::from(number) * unit_s * 1_000_000_000;
+    Ok(Timestamp::from_unix_ns(now.unix_ns() - ago_ns))
 }
 
 fn check_forget(forget: ForgetArguments) -> Result<ForgetRequest, Failure> {

@@ -13,7 +13,7 @@ use crate::{
 
 /// Prints the records that `query` asks for; with `json` as they stand in the log.
 pub(crate) async fn logs(client: &Client, query: LogQuery, json: bool) -> Result<u8, Failure> {
-    let follow = query.follow;
+    let is_endless = query.follow && query.filter.until.is_none();
     let mut body = client.stream(&Route::Logs(query)).await?.into_body();
     // The prefix `data: ` is part of the line.
     let mut lines = Lines::new(tail::LINE_BYTES + 16);
@@ -35,7 +35,7 @@ pub(crate) async fn logs(client: &Client, query: LogQuery, json: bool) -> Result
             }
         }
     }
-    if follow {
+    if is_endless {
         return Err(Failure::failed(
             "clawd closed the connection; has it stopped?",
         ));

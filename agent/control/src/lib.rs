@@ -11,6 +11,7 @@ pub mod exit;
 pub mod limits;
 pub mod logs;
 pub mod name;
+pub mod percent;
 pub mod pins;
 pub mod policy;
 pub mod promises;

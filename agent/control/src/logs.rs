@@ -1,8 +1,13 @@
 //! Which audit records a `logs` request asks for.
 
-use std::fmt;
+use std::{
+    fmt::{self, Display},
+    str::FromStr,
+};
 
-use crate::{limits, name::SandboxName};
+use clawd_audit::Filter;
+
+use crate::{limits, name::SandboxName, percent};
 
 /// Records given where the request does not say how many.
 pub const DEFAULT_RECORDS: usize = 100;
@@ -18,13 +23,18 @@ pub struct LogQuery {
     pub sandbox: Option<SandboxName>,
     /// How many of the past, at most [`limits::LOG_RECORDS`].
     pub last: usize,
+    /// Only records that it wants; they alone count for `last`.
+    pub filter: Filter,
 }
 
 /// A query that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogQueryError {
-    /// A key other than `follow`, `sandbox`, `n`, or one of them twice.
-    #[error("unknown or repeated query key {0:?}; expected `follow`, `sandbox` and `n`, once each")]
+    /// A key that there is not, or one twice.
+    #[error(
+        "unknown or repeated query key {0:?}; expected `follow`, `sandbox`, `n`, `since`, `until`, \
+         `binary`, `destination`, `reason` and `action`, once each"
+    )]
     Key(String),
     /// `follow` is neither `true` nor `false`.
     #[error("`follow` is {0:?}; expected `true` or `false`")]
@@ -35,6 +45,24 @@ pub enum LogQueryError {
     /// `sandbox` is no name.
     #[error(transparent)]
     Name(#[from] crate::name::NameError),
+    /// A value is not encoded as it should be.
+    #[error("`{key}` is {value:?}; expected UTF-8 with `%` and two hexadecimal digits for a byte")]
+    Encoding {
+        /// Whose.
+        key: String,
+        /// As it came.
+        value: String,
+    },
+    /// A condition is none.
+    #[error("`{key}` is {value:?}, which is {why}")]
+    Condition {
+        /// Which.
+        key: String,
+        /// Its text.
+        value: String,
+        /// What is expected.
+        why: String,
+    },
 }
 
 // === impl LogQuery ===
@@ -45,6 +73,7 @@ impl Default for LogQuery {
             follow: false,
             sandbox: None,
             last: DEFAULT_RECORDS,
+            filter: Filter::default(),
         }
     }
 }
@@ -52,18 +81,23 @@ impl Default for LogQuery {
 impl LogQuery {
     /// Reads the part after `?`; empty means the default.
     ///
-    /// Values need no percent decoding: none of them can hold a character that would be encoded.
-    ///
     /// # Errors
     /// [`LogQueryError`] names the key or the value at fault.
     pub fn parse(query: &str) -> Result<Self, LogQueryError> {
-        let (mut follow, mut sandbox, mut last) = (None, None, None);
+        let (mut follow, mut last, mut sandbox) = (None, None, None);
+        let mut filter = Filter::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
                 "follow" if follow.is_none() => follow = Some(parse_follow(value)?),
                 "sandbox" if sandbox.is_none() => sandbox = Some(SandboxName::new(value)?),
                 "n" if last.is_none() => last = Some(parse_count(value)?),
+                "since" => set(&mut filter.since, (key, value))?,
+                "until" => set(&mut filter.until, (key, value))?,
+                "binary" => set(&mut filter.binary, (key, value))?,
+                "destination" => set(&mut filter.destination, (key, value))?,
+                "reason" => set(&mut filter.reason, (key, value))?,
+                "action" => set(&mut filter.action, (key, value))?,
                 _ => return Err(LogQueryError::Key(key.to_owned())),
             }
         }
@@ -71,8 +105,33 @@ impl LogQuery {
             follow: follow.unwrap_or(false),
             sandbox,
             last: last.unwrap_or(DEFAULT_RECORDS),
+            filter,
         })
     }
+}
+
+/// Reads a condition that has not been read yet.
+fn set<T>(condition: &mut Option<T>, (key, value): (&str, &str)) -> Result<(), LogQueryError>
+where
+    T: FromStr<Err: Display>,
+{
+    if condition.is_some() {
+        return Err(LogQueryError::Key(key.to_owned()));
+    }
+    let key = || key.to_owned();
+    let text = percent::decode(value).ok_or_else(|| LogQueryError::Encoding {
+        key: key(),
+        value: value.to_owned(),
+    })?;
+    let read = text
+        .parse()
+        .map_err(|error: T::Err| LogQueryError::Condition {
+            key: key(),
+            value: text.clone(),
+            why: error.to_string(),
+        })?;
+    *condition = Some(read);
+    Ok(())
 }
 
 fn parse_follow(value: &str) -> Result<bool, LogQueryError> {
@@ -91,10 +150,24 @@ fn parse_count(value: &str) -> Result<usize, LogQueryError> {
 impl fmt::Display for LogQuery {
     /// The text that [`LogQuery::parse`] reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "follow={}&n={}", self.follow, self.last)?;
-        match &self.sandbox {
-            Some(name) => write!(f, "&sandbox={name}"),
-            None => Ok(()),
+        fn text(condition: Option<&impl Display>) -> Option<String> {
+            condition.map(|value| percent::encode(&value.to_string()))
         }
+        write!(f, "follow={}&n={}", self.follow, self.last)?;
+        let filter = &self.filter;
+        for (key, value) in [
+            ("sandbox", text(self.sandbox.as_ref())),
+            ("since", text(filter.since.as_ref())),
+            ("until", text(filter.until.as_ref())),
+            ("binary", text(filter.binary.as_ref())),
+            ("destination", text(filter.destination.as_ref())),
+            ("reason", text(filter.reason.as_ref())),
+            ("action", text(filter.action.as_ref())),
+        ] {
+            if let Some(value) = value {
+                write!(f, "&{key}={value}")?;
+            }
+        }
+        Ok(())
     }
 }

@@ -154,6 +154,8 @@ impl RouteError {
 mod tests {
     use proptest::prelude::*;
 
+    use clawd_audit::{Filter, Outcome, Timestamp};
+
     use super::{Route, RouteError};
     use crate::{limits, logs::LogQuery, name::SandboxName};
 
@@ -161,11 +163,36 @@ mod tests {
         "[a-z0-9][a-z0-9_.-]{0,62}".prop_map(|text| SandboxName::new(text).expect("valid"))
     }
 
+    fn filter() -> impl Strategy<Value = Filter> {
+        let time = |unix_ns: u64| Timestamp::from_unix_ns(unix_ns.into());
+        let reason = proptest::sample::select(vec!["port_not_listed", "unknown"]);
+        let conditions = (
+            any::<Option<u64>>(),
+            any::<Option<u64>>(),
+            proptest::option::of("(/.{0,20}|[^/]{1,20})"),
+            proptest::option::of((any::<std::net::IpAddr>(), any::<Option<u16>>())),
+            proptest::option::of(reason),
+            any::<bool>(),
+        );
+        conditions.prop_map(move |(since, until, binary, to, reason, denied)| Filter {
+            since: since.map(time),
+            until: until.map(time),
+            binary: binary.map(|text| text.parse().expect("a program")),
+            destination: to.map(|(ip, port)| {
+                let port = port.map_or_else(String::new, |port| format!(":{port}"));
+                format!("[{ip}]{port}").parse().expect("a destination")
+            }),
+            reason: reason.and_then(|name| name.parse().ok()),
+            action: denied.then_some(Outcome::Denied),
+        })
+    }
+
     fn route() -> impl Strategy<Value = Route> {
         let query = (
             any::<bool>(),
             proptest::option::of(name()),
             0..=limits::LOG_RECORDS,
+            filter(),
         );
         prop_oneof![
             Just(Route::Status),
@@ -179,10 +206,11 @@ mod tests {
             name().prop_map(Route::Stop),
             name().prop_map(Route::Push),
             name().prop_map(Route::Policy),
-            query.prop_map(|(follow, sandbox, last)| Route::Logs(LogQuery {
+            query.prop_map(|(follow, sandbox, last, filter)| Route::Logs(LogQuery {
                 follow,
                 sandbox,
-                last
+                last,
+                filter
             })),
         ]
     }
@@ -224,6 +252,14 @@ mod tests {
             ("GET", "/v1/logs?n=1&n=2", 400),
             ("GET", "/v1/logs?follow=1", 400),
             ("GET", "/v1/logs?tail=1", 400),
+            ("GET", "/v1/logs?since=yesterday", 400),
+            ("GET", "/v1/logs?since=2026-01-01T00:00:00Z", 400),
+            ("GET", "/v1/logs?binary=bin/curl", 400),
+            ("GET", "/v1/logs?binary=%2", 400),
+            ("GET", "/v1/logs?binary=a&binary=b", 400),
+            ("GET", "/v1/logs?destination=host", 400),
+            ("GET", "/v1/logs?reason=because", 400),
+            ("GET", "/v1/logs?action=", 400),
         ] {
             let got = Route::parse(method, target).map_err(|error: RouteError| error.http_status());
             assert_eq!(got, Err(status), "{method} {target}");

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use clawd_tests::{Address, Daemon, FileSystem, Prober};
+use clawd_tests::{Address, Api, Daemon, FileSystem, PYTHON, Prober, sha256_of_file};
 use serde_json::Value;
 
 use crate::support::{direct, eventually, tcp};
@@ -56,8 +56,9 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(daemon: &Daemon) -> Self {
+    fn start(daemon: &Daemon, conditions: &[&str]) -> Self {
         let mut command = daemon.clawctl(["--json", "logs", "-f", "-n", "100000"]);
+        command.args(conditions);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let printed = Arc::new(Mutex::new(Vec::new()));
@@ -69,6 +70,10 @@ impl Follower {
             }
         });
         Self { child, printed }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.printed.lock().unwrap().is_empty()
     }
 
     fn has(&self, seq: u64) -> bool {
@@ -93,7 +98,7 @@ fn audit_log_goes_on_in_new_files_and_is_read_and_followed_as_one() {
     assert!(daemon.audit().len() > 40);
     let full_before = files(&daemon).len();
     assert!(full_before > 3, "{full_before}");
-    let follower = Follower::start(&daemon);
+    let follower = Follower::start(&daemon, &[]);
     eventually("the follower has the past", || follower.has(40));
     deny(&mut prober, 41..81);
     let whole = daemon.audit();
@@ -143,6 +148,63 @@ fn audit_log_goes_on_in_new_files_and_is_read_and_followed_as_one() {
     );
     assert_eq!(self::files(&daemon).len(), 3);
     assert_eq!(denials(&kept).last(), Some(&120));
+    assert!(prober.end().unwrap().success());
+}
+
+#[test]
+fn logs_are_asked_for_by_conditions() {
+    let daemon = Daemon::start(None).unwrap();
+    let mut prober = Prober::start(&daemon, "box", &direct("")).unwrap();
+    deny(&mut prober, 1..6);
+    let ports = |conditions: &[&str]| -> Vec<u64> {
+        let words = ["logs"].iter().chain(conditions).copied();
+        let records = daemon.json(&words.collect::<Vec<_>>());
+        let ports = records.iter().map(|record| record["dst_port"].as_u64());
+        ports.map(Option::unwrap_or_default).collect()
+    };
+    let b = Address::B;
+    let (none, all): ([u64; 0], _) = ([], [1, 2, 3, 4, 5]);
+    let exe = Path::new(PYTHON).canonicalize().unwrap();
+    let exe = exe.to_str().unwrap();
+    let name = exe.rsplit('/').next().unwrap();
+    let sha256 = sha256_of_file(Path::new(exe)).unwrap();
+    let to = format!("--destination={b}");
+    let denied = ["--action=denied", &to];
+    let and = |more: &[&str]| ports(&[&denied[..], more].concat());
+    assert_eq!(and(&[]), all);
+    assert_eq!(and(&["--sandbox=box"]), all);
+    assert_eq!(and(&["--sandbox=other"]), none);
+    assert_eq!(and(&["--reason=address_not_listed"]), all);
+    assert_eq!(and(&["--reason=port_not_listed"]), none);
+    for program in [exe, name, &sha256] {
+        assert_eq!(and(&["--binary", program]), all, "{program}");
+    }
+    assert_eq!(and(&["--binary=curl"]), none);
+    assert_eq!(and(&["--since=1h"]), all);
+    assert_eq!(and(&["--until=1h"]), none);
+    assert_eq!(and(&["--since=9999-01-01T00:00:00Z"]), none);
+    assert_eq!(and(&["--until=9999-01-01T00:00:00Z"]), all);
+    assert_eq!(ports(&["--action=allowed", &to]), none);
+    assert_eq!(ports(&["--destination=192.0.2.0/24:3"]), [3]);
+    assert_eq!(ports(&["--destination=203.0.113.0/24"]), none);
+    // The newest of those that are wanted, however many came after them.
+    assert_eq!(and(&["-n", "2"]), [4, 5]);
+    assert_eq!(ports(&["-n", "1", "--destination=192.0.2.0/24:2"]), [2]);
+
+    // What comes is asked the same, until the time that was said.
+    let follower = Follower::start(&daemon, &["--destination=192.0.2.0/24:7"]);
+    deny(&mut prober, 6..9);
+    eventually("what is followed comes", || !follower.is_empty());
+    let printed = follower.printed.lock().unwrap().clone();
+    let seventh = &daemon.json(&["logs", "--destination=192.0.2.0/24:7"])[0];
+    assert_eq!(printed, [seq(seventh)]);
+    let words = ["logs", "-f", "-n", "0", "--until", "1s"];
+    assert_eq!(daemon.json(&words), Vec::<Value>::new());
+
+    let mut api = Api::connect(&daemon.paths().socket).unwrap();
+    let (status, said) = api.ask("GET", "/v1/logs?reason=%20", None).unwrap();
+    assert_eq!(status, 400, "{said}");
+    assert!(said.to_string().contains("port_not_listed"), "{said}");
     assert!(prober.end().unwrap().success());
 }
 

@@ -23,7 +23,7 @@ pub(super) fn record() -> AuditRecord {
 }
 
 pub(super) fn append(log: &mut AuditLog) -> u64 {
-    log.append(record()).expect("appends").seq
+    log.append(record()).expect("appends").record.seq
 }
 
 /// Everything that the files of the log at `path` hold.

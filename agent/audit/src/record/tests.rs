@@ -167,3 +167,13 @@ fn record_of_a_later_version_is_read() {
     assert_eq!(got.activity, Activity::Unknown);
     assert_eq!(got.reason, Some(Reason::Unknown));
 }
+
+#[test]
+fn outcome_has_its_name_of_json() {
+    for outcome in OUTCOMES {
+        let name = serde_json::to_string(outcome).expect("serialises");
+        assert_eq!(name, format!("\"{outcome}\""));
+        assert_eq!(outcome.to_string().parse(), Ok(*outcome));
+    }
+    assert!("Denied".parse::<Outcome>().is_err());
+}

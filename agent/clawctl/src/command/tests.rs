@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use clap::{CommandFactory as _, Parser as _};
+use clawd_audit::Timestamp;
 use clawd_control::{LogQuery, NetworkMode, StopRequest, limits};
 
-use super::{Command, Invocation, StopTarget, check_run};
+use super::{Command, Invocation, StopTarget, check_run, moment};
 use crate::{
     arguments::{Action, Arguments, RunArguments},
     failure::Failure,
@@ -112,6 +113,16 @@ fn wrong_usage_has_exit_code_2() {
         &["logs", "-n", "x"],
         &["logs", "-n", "100001"],
         &["logs", "--sandbox", "a/b"],
+        &["logs", "--since", "yesterday"],
+        &["logs", "--since", "10"],
+        &["logs", "--since", "-10m"],
+        &["logs", "--since", "m"],
+        &["logs", "--until", ""],
+        &["logs", "--binary", "bin/curl"],
+        &["logs", "--destination", "example.org"],
+        &["logs", "--destination", "192.0.2.1/24"],
+        &["logs", "--reason", "because"],
+        &["logs", "--action", "DENIED"],
         &["identity"],
         &["identity", "list", "x"],
         &["identity", "forget"],
@@ -193,4 +204,63 @@ fn socket_typed_is_the_socket_used() {
     let arguments = Arguments::try_parse_from(line).expect("parses");
     let invocation = Invocation::check(arguments).expect("valid");
     assert_eq!(invocation.socket, Path::new("/tmp/s"));
+}
+
+#[test]
+fn logs_conditions_are_what_clawd_is_asked() {
+    let words = [
+        "logs",
+        "--until=2026-01-01T01:00:00.5+01:00",
+        "--binary=/opt/a b",
+        "--destination=2001:db8::/32",
+        "--reason=port_not_listed",
+        "--action=denied",
+    ];
+    let Ok(Command::Logs(query)) = check(&words) else {
+        panic!("not understood");
+    };
+    assert_eq!(
+        query.to_string(),
+        "follow=false&n=100&until=2026-01-01T00:00:00.500000000Z&binary=/opt/a%20b\
+         &destination=2001:db8::/32&reason=port_not_listed&action=denied"
+    );
+    // All of a time is wanted, unless it is said how many.
+    for (words, last) in [
+        (&["logs", "--since", "1h"][..], limits::LOG_RECORDS),
+        (&["logs", "--since", "1h", "-n", "3"], 3),
+    ] {
+        assert!(matches!(check(words), Ok(Command::Logs(query)) if query.last == last));
+    }
+}
+
+#[test]
+fn moment_is_a_time_or_how_long_ago() {
+    const S: i128 = 1_000_000_000;
+    let now = Timestamp::from_unix_ns(1_000_000 * S);
+    for (text, ago_s) in [
+        ("0s", 0),
+        ("30s", 30),
+        ("10m", 600),
+        ("2h", 7200),
+        ("7d", 604_800),
+    ] {
+        let want = Timestamp::from_unix_ns((1_000_000 - ago_s) * S);
+        assert_eq!(moment(text, now), Ok(want), "{text}");
+    }
+    let epoch = Ok(Timestamp::from_unix_ns(0));
+    assert_eq!(moment("1970-01-01T00:00:00Z", now), epoch);
+    assert_eq!(moment("99999999999d", now), epoch, "before all times");
+    for text in [
+        "",
+        "m",
+        "10",
+        "+1m",
+        "1.5h",
+        "10M",
+        "1w",
+        "10\u{b5}",
+        "99999999999999999999d",
+    ] {
+        assert!(moment(text, now).is_err(), "{text:?}");
+    }
 }

@@ -1,15 +1,21 @@
 //! `GET /v1/logs`: the audit log, and what comes after.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use clawd_audit::Line;
+use clawd_audit::{AuditRecord, Filter, Line, Timestamp};
 use clawd_control::{ApiError, ExitCode, LogQuery};
 use futures_util::stream;
 use hyper::Response;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, timeout_at},
+};
 
 use super::body::{Body, events};
-use crate::sandboxes::Shared;
+use crate::{audit, sandboxes::Shared};
+
+/// How long records may take from the kernel into the log, and more.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Where a stream of lines stands.
 struct State {
@@ -17,7 +23,31 @@ struct State {
     /// The number of the last line of `past`; what follows must be newer.
     last_seq: u64,
     live: Option<broadcast::Receiver<Arc<Line>>>,
+    /// When nothing that is wanted can come any more.
+    ends_at: Option<Instant>,
+    wanted: Wanted,
+}
+
+/// Which records were asked for.
+#[derive(Clone)]
+struct Wanted {
     sandbox: Option<String>,
+    filter: Filter,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn has(&self, record: &AuditRecord) -> bool {
+        (self.sandbox.is_none() || self.sandbox == record.sandbox) && self.filter.wants(record)
+    }
+
+    /// When nothing that is wanted can come any more; `None` where that is never, or far away.
+    fn ends_at(&self) -> Option<Instant> {
+        let until_ns = self.filter.until.map(Timestamp::unix_ns)?;
+        let left_ns = u64::try_from((until_ns - audit::now().unix_ns()).max(0)).ok()?;
+        Instant::now().checked_add(Duration::from_nanos(left_ns).saturating_add(LATE))
+    }
 }
 
 /// Answers with the last lines, then (`follow`) with each new one.
@@ -27,13 +57,14 @@ pub(super) async fn logs(
 ) -> Result<Response<Body>, ApiError> {
     // Subscribed before the file is read, so that no line falls between.
     let live = query.follow.then(|| shared.audit.follow());
-    let sandbox = query.sandbox.map(String::from);
-    let (shared, filter) = (Arc::clone(shared), sandbox.clone());
+    let wanted = Wanted {
+        sandbox: query.sandbox.map(String::from),
+        filter: query.filter,
+    };
+    let (shared, of_past) = (Arc::clone(shared), wanted.clone());
     let tail = tokio::task::spawn_blocking(move || {
         let files = shared.audit.files()?;
-        clawd_audit::tail(files, query.last, |record| {
-            filter.is_none() || record.sandbox == filter
-        })
+        clawd_audit::tail(files, query.last, |record| of_past.has(record))
     })
     .await
     .map_err(std::io::Error::other)
@@ -49,7 +80,8 @@ pub(super) async fn logs(
         past: tail.lines.into(),
         last_seq,
         live,
-        sandbox,
+        ends_at: wanted.ends_at(),
+        wanted,
     };
     Ok(events(Box::pin(stream::unfold(state, next))))
 }
@@ -65,9 +97,14 @@ async fn next(mut state: State) -> Option<(String, State)> {
         return Some((line, state));
     }
     loop {
-        match state.live.as_mut()?.recv().await {
-            Ok(line) if line.seq <= state.last_seq => {}
-            Ok(line) if state.sandbox.is_some() && state.sandbox != line.sandbox => {}
+        let next = state.live.as_mut()?.recv();
+        let next = match state.ends_at {
+            Some(at) => timeout_at(at, next).await.ok()?,
+            None => next.await,
+        };
+        match next {
+            Ok(line) if line.record.seq <= state.last_seq => {}
+            Ok(line) if !state.wanted.has(&line.record) => {}
             Ok(line) => return Some((line.text.clone(), state)),
             // Falls silent rather than skip: the file has all, and `seq` shows the gap.
             Err(RecvError::Lagged(_) | RecvError::Closed) => return None,

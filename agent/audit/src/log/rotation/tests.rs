@@ -331,7 +331,7 @@ proptest! {
                     if log.rotate_if_full().is_err() {
                         prop_assert!(log.rotation_problem().is_some());
                     }
-                    appended.push(log.append(record()).expect("appends").seq);
+                    appended.push(log.append(record()).expect("appends").record.seq);
                 }
             }
         }
