@@ -130,9 +130,9 @@ with socket.socket(socket.AF_UNIX) as listener:
     print(json.dumps(talk.recv(1).decode()))
 ";
 
-/// Takes them and tries to get out by them: prints each errno.
+/// Takes them and tries to get out by them: prints each errno and its pid, and waits for the end of its input.
 const TAKES: &str = "
-import json, os, socket, time
+import json, os, socket, sys, time
 while not os.path.exists(PLACE):
     time.sleep(0.01)
 with socket.socket(socket.AF_UNIX) as talk:
@@ -151,7 +151,8 @@ with socket.socket(socket.AF_UNIX) as talk:
         except OSError as error:
             found[name] = error.errno
     talk.send(b'.')
-print(json.dumps(found))
+print(json.dumps({'found': found, 'pid': os.getpid()}), flush=True)
+sys.stdin.read()
 ";
 
 #[test]
@@ -172,14 +173,18 @@ fn n18_socket_of_another_sandbox_reaches_nobody() {
     let mut giver = world.prober("giver", &policy);
     let mut taker = world.prober("taker", &policy);
     let before = world.internet.traffic().expect("counters");
-    let found = thread::scope(|scope| {
+    let (told, pid) = thread::scope(|scope| {
         let gives = scope.spawn(|| python(&mut giver, &format!("{place}{GIVES}")));
-        let found = python(&mut taker, &format!("{place}{TAKES}"));
+        let takes = format!("{place}{TAKES}");
+        let argv = [PYTHON, "-I", "-c", &takes];
+        let told = told_alive(&mut taker, &argv, |told| {
+            world.host_pid("taker", &told["pid"])
+        });
         assert_eq!(gives.join().expect("it gave"), ".");
-        found
+        told
     });
     let want = json!({ "connect": 1, "sendto": 1, "connect datagrams": 1 });
-    assert_eq!(found, want);
+    assert_eq!(told["found"], want);
     assert_eq!(world.internet.traffic().expect("counters"), before);
     // They are the giver's, and so are the refusals, with the pid of who tried.
     assert_eq!(world.denials("taker", 0).len(), 0);
@@ -188,7 +193,8 @@ fn n18_socket_of_another_sandbox_reaches_nobody() {
     for denial in denials {
         assert_eq!(denial["reason"], "foreign_socket", "{denial}");
         assert_eq!(denial["dst_ip"], Address::A, "{denial}");
-        assert!(denial["pid"].as_u64() > Some(1), "{denial}");
+        assert_eq!(denial["dst_port"], 7000, "{denial}");
+        assert_eq!(denial["pid"], pid, "{denial}");
     }
     let own = json!({ "do": "tcp", "addr": Address::A, "port": 7000 });
     world.allows(&mut taker, &own);
