@@ -10,7 +10,7 @@ use clawd_tests::{Address, PYTHON, UDP_ECHO};
 use serde_json::{Value, json};
 
 use crate::support::{
-    DEADLINE, Denial, PYTHON_ENTRY, World, closed, direct, eventually, group, tcp,
+    DEADLINE, Denial, PYTHON_ENTRY, World, closed, direct, eventually, group, hear, tcp,
 };
 
 /// Everything of both families, for Python: what is refused under it is refused for what it is.
@@ -412,7 +412,7 @@ fn n21_members_of_a_group_hear_nothing_of_a_sandbox() {
         assert!(output.status.success(), "{output:?}");
         // What the sandbox had sent would come first.
         let mut heard = [0; 9];
-        let length = members[usize::from(is_v6)].recv(&mut heard);
+        let length = hear(&members[usize::from(is_v6)], &mut heard);
         let length = length.unwrap_or_else(|error| panic!("{address}: {error}"));
         assert_eq!(&heard[..length], b"host", "{address}");
     }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::IpAddr,
+    io::{self, ErrorKind},
+    net::{IpAddr, UdpSocket},
     path::Path,
     process::Output,
     thread,
@@ -323,6 +324,17 @@ pub(crate) fn check_whose(record: &Value, pid: u32, program: &str) {
     assert_eq!(record["exe"], exe.display().to_string(), "{record}");
     let content = sha256_of_file(&exe).expect("its content");
     assert_eq!(record["sha256"], content, "{record}");
+}
+
+/// What comes at the socket within its time. A process that was stopped and goes on has its wait
+/// interrupted (signal(7)), and waits once more.
+pub(crate) fn hear(socket: &UdpSocket, heard: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(heard) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 /// The processes in a sandbox's cgroup.

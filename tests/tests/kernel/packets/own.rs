@@ -18,7 +18,7 @@ use rustix::{
 use serde_json::json;
 
 use super::{NEVER, python, reaching};
-use crate::support::World;
+use crate::support::{World, hear};
 
 /// A listener of the host that shares its port with others of its user.
 fn sharing(world: &World, port: u16, kind: SocketType) -> OwnedFd {
@@ -50,7 +50,7 @@ fn service(world: &World, at: &'static str) -> UdpSocket {
 
 fn heard(service: &UdpSocket) -> Vec<u8> {
     let mut heard = [0; 16];
-    match service.recv(&mut heard) {
+    match hear(service, &mut heard) {
         Ok(length) => heard[..length].to_vec(),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
