@@ -264,6 +264,9 @@ pub(crate) enum PolicyAction {
         /// The sandbox
         #[arg(long, value_name = "NAME")]
         sandbox: String,
+        /// Change nothing unless this generation is in force, as `ps` and `push` tell it
+        #[arg(long, value_name = "N")]
+        if_generation: Option<u64>,
         /// The policy
         file: PathBuf,
     },

@@ -48,9 +48,9 @@ pub(crate) enum Command {
     PolicyShow { file: PathBuf, effective: bool },
     PolicyExplain(ExplainCommand),
     PolicyPull(SandboxName),
-    PolicyPush { sandbox: SandboxName, file: PathBuf },
     Completions(clap_complete::Shell),
     Man(PathBuf),
+    PolicyPush(PushCommand),
     IdentityList,
     IdentityForget(ForgetRequest),
 }
@@ -82,6 +82,15 @@ pub(crate) struct ExecCommand {
     /// Whether it gets a terminal of its own.
     pub(crate) terminal: bool,
     pub(crate) command: Vec<String>,
+}
+
+/// What to put in force.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PushCommand {
+    pub(crate) sandbox: SandboxName,
+    pub(crate) file: PathBuf,
+    /// What must be in force; where `None`, anything.
+    pub(crate) if_generation: Option<u64>,
 }
 
 /// What to stop.
@@ -137,10 +146,15 @@ fn check_action(action: Action) -> Result<Command, Failure> {
             Command::PolicyExplain(check_explain(arguments)?)
         }
         Action::Policy(PolicyAction::Pull { sandbox }) => Command::PolicyPull(name(&sandbox)?),
-        Action::Policy(PolicyAction::Push { sandbox, file }) => Command::PolicyPush {
+        Action::Policy(PolicyAction::Push {
+            sandbox,
+            if_generation,
+            file,
+        }) => Command::PolicyPush(PushCommand {
             sandbox: name(&sandbox)?,
             file,
-        },
+            if_generation,
+        }),
         Action::Identity(IdentityAction::List) => Command::IdentityList,
         Action::Identity(IdentityAction::Forget(forget)) => {
             Command::IdentityForget(check_forget(forget)?)

@@ -71,9 +71,7 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
             Command::PolicyValidate(file) => policy::validate(&file, json),
             Command::PolicyExplain(command) => explain::explain(&client, command, json).await,
             Command::PolicyPull(name) => policy::pull(&client, name, json).await,
-            Command::PolicyPush { sandbox, file } => {
-                policy::push(&client, sandbox, &file, json).await
-            }
+            Command::PolicyPush(push) => policy::push(&client, push, json).await,
         }
     })
 }

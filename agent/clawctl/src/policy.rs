@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::{
     client::Client,
+    command::PushCommand,
     failure::Failure,
     output::{complain, json as to_json, print, shown, shown_lines},
     table::table,
@@ -109,17 +110,14 @@ fn rendered(grants: &[FileGrant]) -> String {
 }
 
 /// `clawctl policy push`.
-pub(crate) async fn push(
-    client: &Client,
-    sandbox: SandboxName,
-    file: &Path,
-    json: bool,
-) -> Result<u8, Failure> {
-    let checked = read(file)?;
+pub(crate) async fn push(client: &Client, push: PushCommand, json: bool) -> Result<u8, Failure> {
+    let checked = read(&push.file)?;
     let request = PushRequest {
         policy: checked.source,
+        if_generation: push.if_generation,
     };
-    let report: PushReport = client.request_with(&Route::Push(sandbox), &request).await?;
+    let route = Route::Push(push.sandbox);
+    let report: PushReport = client.request_with(&route, &request).await?;
     if json {
         print(&to_json(&report))?;
     } else {

@@ -60,9 +60,10 @@ fn try_push(
     request: PushRequest,
 ) -> Result<PushReport, ApiError> {
     let begun = Instant::now();
+    let before = live.state().clone();
+    is_at(&before, request.if_generation)?;
     let parsed = clawd_policy::parse(&request.policy.file, &request.policy.text)
         .map_err(|errors| ApiError::new(ExitCode::Usage, errors.to_string()))?;
-    let before = live.state().clone();
     only_rules_differ(&read_policy(&before.policy.source)?, &parsed.policy)?;
 
     let failed = |error: String| {
@@ -116,6 +117,22 @@ fn try_push(
         elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
         warnings,
     })
+}
+
+/// Refuses a change that was made for another generation than the one in force. The caller holds the
+/// lock on pushes, so that no other one comes between this and the switch.
+fn is_at(state: &SandboxState, wanted: Option<u64>) -> Result<(), ApiError> {
+    let (name, generation) = (&state.name, state.policy.generation);
+    match wanted {
+        Some(wanted) if wanted != generation => Err(ApiError::new(
+            ExitCode::Failed,
+            format!(
+                "{name} is at generation {generation}, not at {wanted}, so nothing was switched; look \
+                 at what is in force, and then name generation {generation}"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What the hooks know of a sandbox under a policy.

@@ -20,6 +20,9 @@ pub struct PolicySource {
 pub struct PushRequest {
     /// The policy to put in force.
     pub policy: PolicySource,
+    /// The generation that must be in force: if another one is, nothing is switched. `None` for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_generation: Option<u64>,
 }
 
 /// The policy in force for a sandbox: the answer to `GET /v1/sandboxes/{name}/policy`.

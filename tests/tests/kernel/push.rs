@@ -1,5 +1,6 @@
 //! Another policy for a sandbox that runs.
 
+mod generations;
 mod soak;
 
 use std::{fs, process::Output, thread, time::Duration};

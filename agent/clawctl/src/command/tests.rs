@@ -133,6 +133,16 @@ fn wrong_usage_has_exit_code_2() {
         &["policy", "validate"],
         &["policy", "push", "f"],
         &["policy", "push", "--sandbox", "a"],
+        &["policy", "push", "--sandbox", "a", "--if-generation", "f"],
+        &[
+            "policy",
+            "push",
+            "--sandbox",
+            "a",
+            "--if-generation",
+            "-1",
+            "f",
+        ],
     ] {
         assert_eq!(check(line).map(|_| ()), Err(2), "{line:?}");
     }
@@ -194,8 +204,14 @@ fn commands_are_understood() {
         panic!("not understood");
     };
     assert_eq!((forget.paths, forget.all), (vec![], true));
-    let push = check(&["policy", "push", "--sandbox", "a", "f.yaml"]);
-    assert!(matches!(push, Ok(Command::PolicyPush { file, .. }) if file == Path::new("f.yaml")));
+    let push = ["policy", "push", "--sandbox", "a", "f.yaml"];
+    for (more, want) in [(&[][..], None), (&["--if-generation", "7"], Some(7))] {
+        let Ok(Command::PolicyPush(push)) = check(&[&push[..], more].concat()) else {
+            panic!("not understood");
+        };
+        assert_eq!(push.file, Path::new("f.yaml"));
+        assert_eq!(push.if_generation, want);
+    }
 }
 
 #[test]
