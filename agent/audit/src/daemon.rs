@@ -75,6 +75,21 @@ pub enum DaemonEvent<'a> {
         sandbox: &'a str,
         /// The new generation.
         generation: u64,
+        /// Who asked for it.
+        caller_uid: u32,
+        /// The policy's file.
+        file: &'a str,
+    },
+    /// The text of an earlier policy is in force again.
+    PolicyRolledBack {
+        /// The sandbox.
+        sandbox: &'a str,
+        /// The new generation.
+        generation: u64,
+        /// The earlier one.
+        rolled_back_to: u64,
+        /// Who asked for it.
+        caller_uid: u32,
         /// The policy's file.
         file: &'a str,
     },
@@ -84,6 +99,8 @@ pub enum DaemonEvent<'a> {
         sandbox: &'a str,
         /// The generation still in force.
         generation: u64,
+        /// Who asked for it.
+        caller_uid: u32,
         /// Why.
         message: &'a str,
     },
@@ -210,20 +227,9 @@ impl DaemonEvent<'_> {
             Self::SandboxEntered { .. } | Self::EntryRefused { .. } => {
                 self.name_caller(&mut record);
             }
-            Self::PolicyPushed {
-                sandbox,
-                generation,
-                file: message,
-            }
-            | Self::PolicyRefused {
-                sandbox,
-                generation,
-                message,
-            } => {
-                record.sandbox = Some(sandbox.to_owned());
-                record.policy_generation = Some(generation);
-                record.message = Some(shorten(message));
-            }
+            Self::PolicyPushed { .. }
+            | Self::PolicyRolledBack { .. }
+            | Self::PolicyRefused { .. } => self.name_policy(&mut record),
             Self::Started { pid, message }
             | Self::TookOver { pid, message }
             | Self::Stopped { pid, message } => {
@@ -265,6 +271,39 @@ impl DaemonEvent<'_> {
             _ => return,
         };
         record.sandbox = Some(sandbox.to_owned());
+        record.caller_uid = Some(caller_uid);
+        record.message = Some(shorten(message));
+    }
+
+    /// Fills in which policy of which sandbox it is about.
+    fn name_policy(&self, record: &mut AuditRecord) {
+        let (sandbox, generation, caller_uid, message) = match *self {
+            Self::PolicyPushed {
+                sandbox,
+                generation,
+                caller_uid,
+                file: message,
+            }
+            | Self::PolicyRefused {
+                sandbox,
+                generation,
+                caller_uid,
+                message,
+            } => (sandbox, generation, caller_uid, message),
+            Self::PolicyRolledBack {
+                sandbox,
+                generation,
+                rolled_back_to,
+                caller_uid,
+                file,
+            } => {
+                record.rolled_back_to = Some(rolled_back_to);
+                (sandbox, generation, caller_uid, file)
+            }
+            _ => return,
+        };
+        record.sandbox = Some(sandbox.to_owned());
+        record.policy_generation = Some(generation);
         record.caller_uid = Some(caller_uid);
         record.message = Some(shorten(message));
     }
@@ -314,6 +353,7 @@ impl DaemonEvent<'_> {
             Self::SandboxEntered { .. } => Activity::SandboxEntered,
             Self::EntryRefused { .. } => Activity::EntryRefused,
             Self::PolicyPushed { .. } => Activity::PolicyPushed,
+            Self::PolicyRolledBack { .. } => Activity::PolicyRolledBack,
             Self::PolicyRefused { .. } => Activity::PolicyRefused,
             Self::BinaryPinned { .. } => Activity::BinaryPinned,
             Self::BinaryChanged { .. } => Activity::BinaryChanged,
@@ -332,7 +372,8 @@ impl DaemonEvent<'_> {
         match self {
             Self::SandboxStarted { .. }
             | Self::SandboxEntered { .. }
-            | Self::PolicyPushed { .. } => Some(Outcome::Allowed),
+            | Self::PolicyPushed { .. }
+            | Self::PolicyRolledBack { .. } => Some(Outcome::Allowed),
             Self::SandboxRefused { .. }
             | Self::EntryRefused { .. }
             | Self::PolicyRefused { .. }

@@ -61,6 +61,9 @@ pub struct AuditRecord {
     /// Thread id in clawd's pid namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,
+    /// The earlier generation whose text came into force again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_to: Option<u64>,
     /// User id of who asked clawd for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller_uid: Option<u32>,
@@ -163,6 +166,8 @@ pub enum Activity {
     EntryRefused,
     /// A policy came into force.
     PolicyPushed,
+    /// The text of an earlier policy came into force again.
+    PolicyRolledBack,
     /// A policy was not put in force; the earlier one still is.
     PolicyRefused,
     /// A path that a policy lists was first used: from now on its content stands for it.
@@ -223,6 +228,7 @@ impl Activity {
             | Self::EntryRefused
             | Self::ProcessIdentified => ("Process Activity", 1007),
             Self::PolicyPushed
+            | Self::PolicyRolledBack
             | Self::PolicyRefused
             | Self::BinaryPinned
             | Self::BinaryChanged
@@ -265,6 +271,7 @@ impl AuditRecord {
             activity,
             pinned_sha256: None,
             tid: None,
+            rolled_back_to: None,
             caller_uid: None,
             local_port: None,
             socket_family: None,

@@ -256,6 +256,9 @@ pub(crate) enum PolicyAction {
     ///
     /// Only for root, and the user that the sandbox runs as: the policy's `env` may hold secrets.
     Pull {
+        /// An earlier one, by its number in `history`
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
         /// The sandbox
         sandbox: String,
     },
@@ -264,11 +267,32 @@ pub(crate) enum PolicyAction {
         /// The sandbox
         #[arg(long, value_name = "NAME")]
         sandbox: String,
-        /// Change nothing unless this generation is in force, as `ps` and `push` tell it
+        /// Change nothing unless this generation is in force, as `ps` tells it
         #[arg(long, value_name = "N")]
         if_generation: Option<u64>,
         /// The policy
         file: PathBuf,
+    },
+    /// List the policies that a running sandbox has had: who pushed what, and when
+    ///
+    /// clawd keeps the last 32 of each sandbox, fewer where they are large. For whom `pull` is.
+    History {
+        /// The sandbox
+        name: String,
+    },
+    /// Put an earlier policy of a running sandbox in force again
+    ///
+    /// It is a push of the earlier text, under a new generation. Without --to it is the one before that
+    /// in force, so that a second rollback takes back the first.
+    Rollback {
+        /// Which one, by its number in `history`
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
+        /// Change nothing unless this generation is in force
+        #[arg(long, value_name = "N")]
+        if_generation: Option<u64>,
+        /// The sandbox
+        name: String,
     },
 }
 

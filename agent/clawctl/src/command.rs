@@ -6,8 +6,8 @@ use std::{fmt::Display, path::PathBuf, time::SystemTime};
 
 use clawd_audit::{Filter, Timestamp};
 use clawd_control::{
-    DEFAULT_SOCKET, ForgetRequest, LogQuery, NetworkMode, SandboxName, StopRequest,
-    environment::check_form, limits, logs::DEFAULT_RECORDS,
+    DEFAULT_SOCKET, ForgetRequest, LogQuery, NetworkMode, RollbackRequest, SandboxName,
+    StopRequest, environment::check_form, limits, logs::DEFAULT_RECORDS,
 };
 
 pub(crate) use self::explain::{Asked, ExplainCommand, PolicyOf};
@@ -45,12 +45,18 @@ pub(crate) enum Command {
     DoctorProbe,
     Logs(LogQuery),
     PolicyValidate(PathBuf),
-    PolicyShow { file: PathBuf, effective: bool },
+    PolicyShow {
+        file: PathBuf,
+        effective: bool,
+    },
     PolicyExplain(ExplainCommand),
-    PolicyPull(SandboxName),
     Completions(clap_complete::Shell),
     Man(PathBuf),
     PolicyPush(PushCommand),
+    /// Of that generation, or of the one in force.
+    PolicyPull(SandboxName, Option<u64>),
+    PolicyHistory(SandboxName),
+    PolicyRollback(SandboxName, RollbackRequest),
     IdentityList,
     IdentityForget(ForgetRequest),
 }
@@ -138,27 +144,38 @@ fn check_action(action: Action) -> Result<Command, Failure> {
         Action::Man { dir } => Command::Man(dir),
         Action::DoctorProbe => Command::DoctorProbe,
         Action::Logs(logs) => Command::Logs(check_logs(logs, SystemTime::now().into())?),
-        Action::Policy(PolicyAction::Validate { file }) => Command::PolicyValidate(file),
-        Action::Policy(PolicyAction::Show { file, effective }) => {
-            Command::PolicyShow { file, effective }
-        }
-        Action::Policy(PolicyAction::Explain(arguments)) => {
-            Command::PolicyExplain(check_explain(arguments)?)
-        }
-        Action::Policy(PolicyAction::Pull { sandbox }) => Command::PolicyPull(name(&sandbox)?),
-        Action::Policy(PolicyAction::Push {
-            sandbox,
-            if_generation,
-            file,
-        }) => Command::PolicyPush(PushCommand {
-            sandbox: name(&sandbox)?,
-            file,
-            if_generation,
-        }),
+        Action::Policy(policy) => check_policy(policy)?,
         Action::Identity(IdentityAction::List) => Command::IdentityList,
         Action::Identity(IdentityAction::Forget(forget)) => {
             Command::IdentityForget(check_forget(forget)?)
         }
+    })
+}
+
+fn check_policy(action: PolicyAction) -> Result<Command, Failure> {
+    Ok(match action {
+        PolicyAction::Validate { file } => Command::PolicyValidate(file),
+        PolicyAction::Show { file, effective } => Command::PolicyShow { file, effective },
+        PolicyAction::Push {
+            sandbox,
+            if_generation,
+            file,
+        } => Command::PolicyPush(PushCommand {
+            sandbox: name(&sandbox)?,
+            file,
+            if_generation,
+        }),
+        PolicyAction::Explain(arguments) => Command::PolicyExplain(check_explain(arguments)?),
+        PolicyAction::Pull {
+            generation,
+            sandbox,
+        } => Command::PolicyPull(name(&sandbox)?, generation),
+        PolicyAction::History { name: text } => Command::PolicyHistory(name(&text)?),
+        PolicyAction::Rollback {
+            to,
+            if_generation,
+            name: text,
+        } => Command::PolicyRollback(name(&text)?, RollbackRequest { to, if_generation }),
     })
 }
 

@@ -47,7 +47,7 @@ async fn explainer(client: &Client, policy: PolicyOf) -> Result<Explainer, Failu
     let (source, network) = match policy {
         PolicyOf::File(file) => (policy::read_source(&file)?, None),
         PolicyOf::Sandbox(name) => {
-            let report: PolicyReport = client.request(&Route::Policy(name)).await?;
+            let report: PolicyReport = client.request(&Route::Policy(name, None)).await?;
             (report.policy, Some(report.network))
         }
     };

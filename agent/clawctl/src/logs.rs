@@ -94,6 +94,10 @@ fn summary(record: &AuditRecord) -> String {
         ("arguments", record.arguments.clone()),
         ("lineage", lineage(record)),
         ("count", record.count.map(|count| count.to_string())),
+        (
+            "rolled_back_to",
+            record.rolled_back_to.map(|to| to.to_string()),
+        ),
         ("caller", record.caller_uid.map(|uid| uid.to_string())),
         ("message", record.message.clone()),
     ] {

@@ -8,6 +8,7 @@ mod doctor;
 mod environment;
 mod explain;
 mod failure;
+mod history;
 mod identity;
 mod lines;
 mod logs;
@@ -70,8 +71,14 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
             Command::PolicyShow { file, effective } => policy::show(&file, effective, json),
             Command::PolicyValidate(file) => policy::validate(&file, json),
             Command::PolicyExplain(command) => explain::explain(&client, command, json).await,
-            Command::PolicyPull(name) => policy::pull(&client, name, json).await,
             Command::PolicyPush(push) => policy::push(&client, push, json).await,
+            Command::PolicyPull(name, generation) => {
+                policy::pull(&client, name, generation, json).await
+            }
+            Command::PolicyHistory(name) => history::history(&client, name, json).await,
+            Command::PolicyRollback(name, request) => {
+                history::rollback(&client, name, &request, json).await
+            }
         }
     })
 }

@@ -118,26 +118,39 @@ pub(crate) async fn push(client: &Client, push: PushCommand, json: bool) -> Resu
     };
     let route = Route::Push(push.sandbox);
     let report: PushReport = client.request_with(&route, &request).await?;
+    in_force(&report, json)
+}
+
+/// Tells of a policy that came into force.
+pub(crate) fn in_force(report: &PushReport, json: bool) -> Result<u8, Failure> {
     if json {
-        print(&to_json(&report))?;
-    } else {
-        warn(&report.warnings);
-        let PushReport {
-            sandbox,
-            generation,
-            elapsed_us,
-            ..
-        } = report;
-        print(&format!(
-            "generation {generation} is in force for {sandbox} ({elapsed_us} us)"
-        ))?;
+        print(&to_json(report))?;
+        return Ok(ExitCode::Ok.code());
     }
+    warn(&report.warnings);
+    let PushReport {
+        sandbox,
+        generation,
+        elapsed_us,
+        ..
+    } = report;
+    let text_of = report.rolled_back_to;
+    let text_of = text_of.map_or_else(String::new, |to| format!(", with the text of {to}"));
+    print(&format!(
+        "generation {generation} is in force for {sandbox}{text_of} ({elapsed_us} us)"
+    ))?;
     Ok(ExitCode::Ok.code())
 }
 
 /// `clawctl policy pull`: the text as it was given, so that a file of it is that policy again.
-pub(crate) async fn pull(client: &Client, sandbox: SandboxName, json: bool) -> Result<u8, Failure> {
-    let report: PolicyReport = client.request(&Route::Policy(sandbox)).await?;
+pub(crate) async fn pull(
+    client: &Client,
+    sandbox: SandboxName,
+    generation: Option<u64>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let route = Route::Policy(sandbox, generation);
+    let report: PolicyReport = client.request(&route).await?;
     let text = &report.policy.text;
     if json {
         print(&to_json(&report))?;

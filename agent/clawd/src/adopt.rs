@@ -44,6 +44,9 @@ pub(crate) fn adopt(shared: &Arc<Shared>) -> anyhow::Result<usize> {
             }
         }
     }
+    if let Err(error) = shared.history.retain(&names) {
+        tracing::warn!(%error, "earlier policies of sandboxes that are gone stay");
+    }
     if let Err(error) = shared.entrances.retain(&names) {
         tracing::warn!(%error, "entrances of sandboxes that are gone stay");
     }
@@ -113,6 +116,10 @@ fn adopt_one(shared: &Arc<Shared>, state: SandboxState) -> anyhow::Result<(u64, 
             ..clawd_common::record::SandboxValue::ZERO
         },
     )?;
+    // Without it there is less to go back to; what is in force does not depend on it.
+    if let Err(error) = shared.history.settle(state.name.as_str(), &state.policy) {
+        tracing::warn!(sandbox = %state.name, %error, "a sandbox's earlier policies cannot be put in order");
+    }
     let cgroup_id = cgroup.id;
     shared.enter(
         reserved,

@@ -23,6 +23,7 @@ use crate::{
     events::{self, Rings},
     gate::{DAEMON_SLOT, Gate},
     hearing::Hearing,
+    history::History,
     ids::Ids,
     refusals,
     registry::Registry,
@@ -145,6 +146,7 @@ fn assemble(
     let audit = Audit::open(&config)?;
     let ids = Ids::open(&config.state_dir)?;
     let states = StateDir::open(&config.state_dir).context("cannot open the sandboxes' states")?;
+    let history = History::open(&config.state_dir).context("cannot open the policies' history")?;
     let entrances =
         Entrances::open(&config.state_dir).context("cannot open the sandboxes' entrances")?;
     let ends = Ends::open(&config.state_dir).context("cannot open the sandboxes' ends")?;
@@ -171,6 +173,7 @@ fn assemble(
         gate,
         audit,
         states,
+        history,
         entrances,
         ends,
         executable,

@@ -9,6 +9,7 @@ use clawd_sandbox::{Descriptors, Running, StartError};
 use crate::{
     cgroup::{Cgroup, CgroupError},
     gate::GateError,
+    history::Kept,
     limits::{self, LimitError},
     plan::Plan,
     registry::RegistryError,
@@ -63,7 +64,7 @@ struct Building<'a> {
 }
 
 /// The policy that a sandbox starts under is its first.
-const FIRST_GENERATION: u64 = 1;
+pub(crate) const FIRST_GENERATION: u64 = 1;
 
 impl Drop for Building<'_> {
     fn drop(&mut self) {
@@ -93,6 +94,9 @@ impl Drop for Building<'_> {
         }
         if let Err(error) = self.shared.states.remove(self.name) {
             tracing::error!(sandbox = self.name, %error, "the state of a sandbox that did not start stays");
+        }
+        if let Err(error) = self.shared.history.forget(self.name) {
+            tracing::error!(sandbox = self.name, %error, "the policy of a sandbox that did not start stays");
         }
         if let Err(error) = self.shared.ends.take(self.name) {
             tracing::error!(sandbox = self.name, %error, "the end of a sandbox that did not start stays");
@@ -249,6 +253,8 @@ fn start(
         what: "write the sandbox's state",
         source,
     };
+    let first = Kept::now(&state.policy, plan.caller_uid, None);
+    (shared.history.begin(building.name, &first)).map_err(unwritten)?;
     shared.states.write(&state).map_err(unwritten)?;
     if reserved.is_cancelled() {
         return Err(LaunchError::Cancelled);

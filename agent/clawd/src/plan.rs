@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     pub(crate) source: PolicySource,
     pub(crate) network: NetworkMode,
+    /// Who asked for it.
+    pub(crate) caller_uid: u32,
 }
 
 /// Checks a request of `peer`'s.
@@ -69,6 +71,7 @@ pub(crate) fn plan(request: &RunRequest, peer: Peer) -> Result<Plan, ApiError> {
         policy,
         source: request.policy.clone(),
         network,
+        caller_uid: peer.uid,
     })
 }
 

@@ -7,21 +7,72 @@ use std::{
 
 use clawd_audit::DaemonEvent;
 use clawd_common::record::SandboxValue;
-use clawd_control::{ApiError, ExitCode, NetworkMode, PushReport, PushRequest, SandboxName};
+use clawd_control::{
+    ApiError, ExitCode, NetworkMode, PolicySource, PushReport, PushRequest, RollbackRequest,
+    SandboxName,
+};
 use clawd_policy::Policy;
+use clawd_sys::passing::Peer;
 
 use crate::{
-    flows,
+    flows, generations,
+    history::Kept,
+    launch::FIRST_GENERATION,
     plan::read_policy,
     sandboxes::{Live, Shared},
     state::{PolicyState, SandboxState, gate_policy},
 };
+
+/// What is to come into force, and under which condition.
+struct Change {
+    what: What,
+    /// The generation that must be in force.
+    if_generation: Option<u64>,
+    /// Who asks for it.
+    caller_uid: u32,
+}
+
+enum What {
+    /// This text.
+    Text(PolicySource),
+    /// That of an earlier generation, or of the one before.
+    Earlier(Option<u64>),
+}
 
 /// Pushes a policy. Blocks; on an error the policy before stays in force.
 pub(crate) fn push(
     shared: &Arc<Shared>,
     name: &SandboxName,
     request: PushRequest,
+    peer: Peer,
+) -> Result<PushReport, ApiError> {
+    let change = Change {
+        what: What::Text(request.policy),
+        if_generation: request.if_generation,
+        caller_uid: peer.uid,
+    };
+    put_in_force(shared, name, change)
+}
+
+/// Pushes the text of an earlier generation again. Blocks; as [`push`].
+pub(crate) fn rollback(
+    shared: &Arc<Shared>,
+    name: &SandboxName,
+    request: &RollbackRequest,
+    peer: Peer,
+) -> Result<PushReport, ApiError> {
+    let change = Change {
+        what: What::Earlier(request.to),
+        if_generation: request.if_generation,
+        caller_uid: peer.uid,
+    };
+    put_in_force(shared, name, change)
+}
+
+fn put_in_force(
+    shared: &Arc<Shared>,
+    name: &SandboxName,
+    change: Change,
 ) -> Result<PushReport, ApiError> {
     let live = shared.find(name)?;
     let ended = live.pushing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,47 +82,49 @@ pub(crate) fn push(
             format!("{name} has ended; `clawctl ps` lists the sandboxes that run"),
         ));
     }
-    let file = request.policy.file.clone();
-    let result = try_push(shared, &live, request);
-    let generation = live.state().policy.generation;
-    let sandbox = name.as_str();
-    match &result {
-        Ok(_) => shared.audit.daemon(&DaemonEvent::PolicyPushed {
-            sandbox,
-            generation,
-            file: &file,
-        }),
-        Err(error) => {
-            let message = &error.error.message;
-            shared.audit.daemon(&DaemonEvent::PolicyRefused {
+    let caller_uid = change.caller_uid;
+    let result = try_push(shared, &live, change);
+    let (generation, file) = {
+        let state = live.state();
+        (state.policy.generation, state.policy.source.file.clone())
+    };
+    let (sandbox, file) = (name.as_str(), file.as_str());
+    shared.audit.daemon(&match &result {
+        Ok(report) => match report.rolled_back_to {
+            None => DaemonEvent::PolicyPushed {
                 sandbox,
                 generation,
-                message,
-            });
-        }
-    }
+                caller_uid,
+                file,
+            },
+            Some(rolled_back_to) => DaemonEvent::PolicyRolledBack {
+                sandbox,
+                generation,
+                rolled_back_to,
+                caller_uid,
+                file,
+            },
+        },
+        Err(error) => DaemonEvent::PolicyRefused {
+            sandbox,
+            generation,
+            caller_uid,
+            message: &error.error.message,
+        },
+    });
     drop(ended);
     result
 }
 
-fn try_push(
-    shared: &Arc<Shared>,
-    live: &Live,
-    request: PushRequest,
-) -> Result<PushReport, ApiError> {
+fn try_push(shared: &Arc<Shared>, live: &Live, change: Change) -> Result<PushReport, ApiError> {
     let begun = Instant::now();
     let before = live.state().clone();
-    is_at(&before, request.if_generation)?;
-    let parsed = clawd_policy::parse(&request.policy.file, &request.policy.text)
+    is_at(&before, change.if_generation)?;
+    let (source, rolled_back_to) = source_of(shared, live, change.what)?;
+    let parsed = clawd_policy::parse(&source.file, &source.text)
         .map_err(|errors| ApiError::new(ExitCode::Usage, errors.to_string()))?;
     only_rules_differ(&read_policy(&before.policy.source)?, &parsed.policy)?;
 
-    let failed = |error: String| {
-        ApiError::new(
-            ExitCode::Failed,
-            format!("{error}; the policy before stays in force"),
-        )
-    };
     let generation = before.policy.generation + 1;
     let policy_id = shared
         .registry
@@ -81,7 +134,7 @@ fn try_push(
     after.policy = PolicyState {
         policy_id,
         generation,
-        source: request.policy,
+        source,
     };
     // Every running program has its grants under the new rules before these are in force.
     let gate_policy = gate_policy(policy_id, &parsed.policy);
@@ -94,15 +147,31 @@ fn try_push(
             return Err(failed(error.to_string()));
         }
     }
-    if let Err(error) = switch(shared, live, (&before, &after)) {
-        return Err(failed(error));
-    }
+    let kept = Kept::now(&after.policy, change.caller_uid, rolled_back_to);
+    switch(shared, live, (&before, &after), &kept).map_err(failed)?;
     *live.state() = after;
     let elapsed = begun.elapsed();
-    let (shared, cgroup_id) = (Arc::clone(shared), live.cgroup.id);
     let sandbox = before.name.clone();
-    // The packet hooks drop what is forbidden from now on; that programs are told, and the old rules go
-    // when no program reads them any more, the caller need not wait for.
+    if let Err(error) = shared.history.trim(sandbox.as_str(), generation) {
+        tracing::warn!(%sandbox, %error, "more policies than are kept stay in the state directory");
+    }
+    retire(shared, live, before, policy_id);
+    Ok(PushReport {
+        sandbox,
+        generation,
+        policy_id,
+        rolled_back_to,
+        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        warnings,
+    })
+}
+
+/// Ends what a replaced policy allowed and the one in force does not, and removes its rules.
+///
+/// The packet hooks drop what is forbidden from the switch on; that programs are told, and the old rules
+/// go when no program reads them any more, the caller need not wait for.
+fn retire(shared: &Arc<Shared>, live: &Live, before: SandboxState, policy_id: u32) {
+    let (shared, cgroup_id) = (Arc::clone(shared), live.cgroup.id);
     drop(tokio::task::spawn_blocking(move || {
         if before.network == NetworkMode::Direct {
             flows::cut(&shared, cgroup_id, &value_of(&before, policy_id));
@@ -110,13 +179,44 @@ fn try_push(
         shared.registry.drop_policy(before.policy.policy_id);
         shared.gate.retire(before.policy.policy_id);
     }));
-    Ok(PushReport {
-        sandbox,
-        generation,
-        policy_id,
-        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-        warnings,
-    })
+}
+
+fn failed(error: String) -> ApiError {
+    ApiError::new(
+        ExitCode::Failed,
+        format!("{error}; the policy before stays in force"),
+    )
+}
+
+/// The text that is to come into force, and which earlier generation it is of.
+fn source_of(
+    shared: &Shared,
+    live: &Live,
+    what: What,
+) -> Result<(PolicySource, Option<u64>), ApiError> {
+    let to = match what {
+        What::Text(source) => return Ok((source, None)),
+        What::Earlier(to) => to,
+    };
+    let (name, in_force) = {
+        let state = live.state();
+        (state.name.clone(), state.policy.generation)
+    };
+    let refused = |why: String| Err(ApiError::new(ExitCode::Failed, why));
+    let to = match to {
+        None if in_force <= FIRST_GENERATION => {
+            return refused(format!(
+                "generation {in_force} of {name} is its first; there is none before it"
+            ));
+        }
+        None => in_force - 1,
+        Some(to) if to == in_force => {
+            return refused(format!("generation {to} of {name} is in force already"));
+        }
+        Some(to) => to,
+    };
+    let kept = generations::find(shared, live, to)?;
+    Ok((kept.source, Some(to)))
 }
 
 /// Refuses a change that was made for another generation than the one in force. The caller holds the
@@ -150,12 +250,15 @@ fn switch(
     shared: &Shared,
     live: &Live,
     (before, after): (&SandboxState, &SandboxState),
+    kept: &Kept,
 ) -> Result<(), String> {
     let policy_id = after.policy.policy_id;
-    // The file first: a daemon that dies in between takes over with rules that are both in the tables.
+    let name = before.name.as_str();
+    // The files first: a daemon that dies in between takes over with rules that are both in the tables.
     let switched = shared
-        .states
-        .write(after)
+        .history
+        .keep(name, kept)
+        .and_then(|()| shared.states.write(after))
         .map_err(|error| error.to_string())
         .and_then(|()| {
             shared
@@ -168,6 +271,9 @@ fn switch(
         shared.registry.forget_policy(policy_id);
         if let Err(error) = shared.states.write(before) {
             tracing::error!(%error, "a sandbox's state file names a policy that is not in force");
+        }
+        if let Err(error) = shared.history.drop_one(name, kept.generation) {
+            tracing::warn!(%error, "a policy that did not come into force stays in the state directory");
         }
     }
     switched

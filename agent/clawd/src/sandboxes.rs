@@ -25,6 +25,7 @@ use crate::{
     events::floods::Floods,
     flows::dropped::Dropped,
     gate::Gate,
+    history::History,
     limits::watch::{self, Watch},
     refusals::{self, Refusals},
     registry::Registry,
@@ -107,6 +108,7 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) states: StateDir,
+    pub(crate) history: History,
     pub(crate) limits: Watch,
     pub(crate) floods: Floods,
     pub(crate) dropped: Dropped,
@@ -133,6 +135,7 @@ pub(crate) struct Parts {
     pub(crate) gate: Arc<Gate>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) states: StateDir,
+    pub(crate) history: History,
     pub(crate) entrances: Entrances,
     pub(crate) ends: Ends,
     pub(crate) executable: File,
@@ -149,6 +152,7 @@ impl Shared {
             gate,
             audit,
             states,
+            history,
             entrances,
             ends,
             executable,
@@ -162,6 +166,7 @@ impl Shared {
             gate,
             audit,
             states,
+            history,
             limits: Watch::new(),
             floods: Floods::new(),
             dropped: Dropped::default(),
@@ -296,6 +301,9 @@ impl Shared {
         let name = reserved.name.as_str();
         if let Err(error) = self.states.remove(name) {
             tracing::error!(sandbox = name, %error, "a sandbox's state file stays");
+        }
+        if let Err(error) = self.history.forget(name) {
+            tracing::error!(sandbox = name, %error, "a sandbox's earlier policies stay");
         }
         if let Err(error) = self.entrances.remove(name) {
             tracing::error!(sandbox = name, %error, "a sandbox's entrance stays");

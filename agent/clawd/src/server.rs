@@ -19,7 +19,7 @@ use tokio::{net::UnixStream, sync::Semaphore};
 pub(crate) use listen::listen;
 
 use self::body::{Body, json};
-use crate::{events, pins, pull, push, sandboxes::Shared, status, stop};
+use crate::{events, generations, pins, pull, push, sandboxes::Shared, status, stop};
 
 /// Accepts connections until the task is dropped.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: tokio::net::UnixListener) {
@@ -110,30 +110,21 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>, peer: Peer) -> 
             .map(|report| json(StatusCode::OK, &report)),
         Route::Stop(name) => stopped(&shared, Some(&name), request).await,
         Route::StopAll => stopped(&shared, None, request).await,
-        Route::Push(name) => match read_json(request).await {
-            Ok(body) => {
-                blocking(move || {
-                    push::push(&shared, &name, body).map(|report| json(StatusCode::OK, &report))
-                })
-                .await
-            }
-            Err(error) => Err(error),
-        },
-        Route::Policy(name) => {
-            pull::pull(&shared, &name, peer).map(|report| json(StatusCode::OK, &report))
+        Route::Push(name) => {
+            asked(request, move |body| push::push(&shared, &name, body, peer)).await
         }
-        Route::Pins => {
-            blocking(move || pins::list(&shared).map(|pins| json(StatusCode::OK, &pins))).await
+        Route::Rollback(name) => {
+            asked(request, move |body| {
+                push::rollback(&shared, &name, &body, peer)
+            })
+            .await
         }
-        Route::ForgetPins => match read_json(request).await {
-            Ok(body) => {
-                blocking(move || {
-                    pins::forget(&shared, &body).map(|report| json(StatusCode::OK, &report))
-                })
-                .await
-            }
-            Err(error) => Err(error),
-        },
+        Route::Policy(name, generation) => {
+            told(move || pull::pull(&shared, &name, generation, peer)).await
+        }
+        Route::History(name) => told(move || generations::history(&shared, &name, peer)).await,
+        Route::Pins => told(move || pins::list(&shared)).await,
+        Route::ForgetPins => asked(request, move |body| pins::forget(&shared, &body)).await,
         Route::Logs(query) => {
             events::flush(&shared).await;
             logs::logs(&shared, query).await
@@ -197,6 +188,22 @@ async fn blocking<T: Send + 'static>(
                 format!("the request failed inside clawd: {error}"),
             ))
         })
+}
+
+/// Answers with what reads files or asks the gate.
+async fn told<T: serde::Serialize>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<Response<Body>, ApiError> {
+    blocking(move || work().map(|report| json(StatusCode::OK, &report))).await
+}
+
+/// Reads a request's body and does what it asks for.
+async fn asked<B: serde::de::DeserializeOwned + Send + 'static, T: serde::Serialize>(
+    request: Request<Incoming>,
+    work: impl FnOnce(B) -> Result<T, ApiError> + Send + 'static,
+) -> Result<Response<Body>, ApiError> {
+    let body = read_json(request).await?;
+    told(move || work(body)).await
 }
 
 /// Reads a body of JSON, with limits on size and time.

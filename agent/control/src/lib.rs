@@ -26,7 +26,9 @@ pub use exit::{ExitCode, ExitStatus};
 pub use logs::LogQuery;
 pub use name::{NameError, SandboxName};
 pub use pins::{ForgetError, ForgetReport, ForgetRequest, PinInfo};
-pub use policy::{PolicyReport, PolicySource, PushReport, PushRequest};
+pub use policy::{
+    GenerationInfo, PolicyReport, PolicySource, PushReport, PushRequest, RollbackRequest,
+};
 pub use promises::{NamedPromises, Promise, PromiseStatus};
 pub use route::{Route, RouteError};
 pub use run::{ClientMessage, NetworkMode, RequestError, RunEvent, RunRequest, TerminalSize};

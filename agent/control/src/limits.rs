@@ -4,6 +4,8 @@
 pub const BODY_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of a policy's text: 4,096 rules of 200 bytes fit.
 pub const POLICY_BYTES: usize = 1024 * 1024;
+/// Policies that clawd keeps of a sandbox, the one in force among them, where they are not too large.
+pub const GENERATIONS: usize = 32;
 /// Bytes of a request's head (request line and headers): clawctl sends under 512.
 pub const HEAD_BYTES: usize = 16 * 1024;
 /// Headers of a request: clawctl sends five.

@@ -26,8 +26,12 @@ pub enum Route {
     StopAll,
     /// Takes a [`crate::PushRequest`], answers [`crate::PushReport`].
     Push(SandboxName),
-    /// Answers [`crate::PolicyReport`].
-    Policy(SandboxName),
+    /// Answers [`crate::PolicyReport`] of that generation, or of the one in force.
+    Policy(SandboxName, Option<u64>),
+    /// Answers a list of [`crate::GenerationInfo`].
+    History(SandboxName),
+    /// Takes a [`crate::RollbackRequest`], answers [`crate::PushReport`].
+    Rollback(SandboxName),
     /// Answers a stream of audit records.
     Logs(LogQuery),
     /// Answers a list of [`crate::PinInfo`].
@@ -51,6 +55,12 @@ pub enum RouteError {
     /// 400.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// 400.
+    #[error("{got:?} is no generation; expected a number as `history` tells it")]
+    Generation {
+        /// What is in its place.
+        got: String,
+    },
     /// 400.
     #[error(transparent)]
     Query(#[from] LogQueryError),
@@ -81,8 +91,17 @@ impl Route {
             (["sandboxes", name, "exec"], _) => Self::Exec(SandboxName::new(*name)?),
             (["sandboxes", name, "wait"], _) => Self::Wait(SandboxName::new(*name)?),
             (["sandboxes", name, "stop"], _) => Self::Stop(SandboxName::new(*name)?),
-            (["sandboxes", name, "policy"], "GET") => Self::Policy(SandboxName::new(*name)?),
+            (["sandboxes", name, "policy"], "GET") => Self::Policy(SandboxName::new(*name)?, None),
             (["sandboxes", name, "policy"], _) => Self::Push(SandboxName::new(*name)?),
+            (["sandboxes", name, "policy", "history"], _) => {
+                Self::History(SandboxName::new(*name)?)
+            }
+            (["sandboxes", name, "policy", "rollback"], _) => {
+                Self::Rollback(SandboxName::new(*name)?)
+            }
+            (["sandboxes", name, "policy", number], _) => {
+                Self::Policy(SandboxName::new(*name)?, Some(generation(number)?))
+            }
             (["logs"], _) => Self::Logs(LogQuery::parse(query.unwrap_or(""))?),
             (["pins"], _) => Self::Pins,
             (["pins", "forget"], _) => Self::ForgetPins,
@@ -105,7 +124,8 @@ impl Route {
             Self::Wait(_)
             | Self::Status
             | Self::Sandboxes
-            | Self::Policy(_)
+            | Self::Policy(..)
+            | Self::History(_)
             | Self::Logs(_)
             | Self::Pins => "GET",
             Self::Run
@@ -113,6 +133,7 @@ impl Route {
             | Self::Stop(_)
             | Self::StopAll
             | Self::Push(_)
+            | Self::Rollback(_)
             | Self::ForgetPins => "POST",
         }
     }
@@ -128,7 +149,14 @@ impl fmt::Display for Route {
             Self::Wait(name) => write!(f, "/v1/sandboxes/{name}/wait"),
             Self::Stop(name) => write!(f, "/v1/sandboxes/{name}/stop"),
             Self::StopAll => f.write_str("/v1/sandboxes/stop-all"),
-            Self::Push(name) | Self::Policy(name) => write!(f, "/v1/sandboxes/{name}/policy"),
+            Self::Push(name) | Self::Policy(name, None) => {
+                write!(f, "/v1/sandboxes/{name}/policy")
+            }
+            Self::Policy(name, Some(number)) => {
+                write!(f, "/v1/sandboxes/{name}/policy/{number}")
+            }
+            Self::History(name) => write!(f, "/v1/sandboxes/{name}/policy/history"),
+            Self::Rollback(name) => write!(f, "/v1/sandboxes/{name}/policy/rollback"),
             Self::Logs(query) => write!(f, "/v1/logs?{query}"),
             Self::Pins => f.write_str("/v1/pins"),
             Self::ForgetPins => f.write_str("/v1/pins/forget"),
@@ -145,8 +173,21 @@ impl RouteError {
         match self {
             Self::NotFound => 404,
             Self::Method { .. } => 405,
-            Self::Name(_) | Self::Query(_) | Self::UnexpectedQuery => 400,
+            Self::Name(_) | Self::Generation { .. } | Self::Query(_) | Self::UnexpectedQuery => 400,
         }
+    }
+}
+
+/// A generation, as [`Route`] writes it: each has one form alone.
+fn generation(text: &str) -> Result<u64, RouteError> {
+    let wrong = || RouteError::Generation {
+        got: text.to_owned(),
+    };
+    let number: u64 = text.parse().map_err(|_not_one| wrong())?;
+    if number.to_string() == text {
+        Ok(number)
+    } else {
+        Err(wrong())
     }
 }
 
@@ -205,7 +246,10 @@ mod tests {
             name().prop_map(Route::Wait),
             name().prop_map(Route::Stop),
             name().prop_map(Route::Push),
-            name().prop_map(Route::Policy),
+            (name(), any::<Option<u64>>())
+                .prop_map(|(name, generation)| Route::Policy(name, generation)),
+            name().prop_map(Route::History),
+            name().prop_map(Route::Rollback),
             query.prop_map(|(follow, sandbox, last, filter)| Route::Logs(LogQuery {
                 follow,
                 sandbox,
@@ -241,6 +285,17 @@ mod tests {
             ("POST", "/v1/sandboxes/a/wait", 405),
             ("DELETE", "/v1/sandboxes/a/policy", 405),
             ("GET", "/v1/sandboxes/A/policy", 400),
+            ("PUT", "/v1/sandboxes/a/policy", 405),
+            ("POST", "/v1/sandboxes/a/policy/3", 405),
+            ("POST", "/v1/sandboxes/a/policy/history", 405),
+            ("GET", "/v1/sandboxes/a/policy/rollback", 405),
+            ("GET", "/v1/sandboxes/a/policy/", 400),
+            ("GET", "/v1/sandboxes/a/policy/-1", 400),
+            ("GET", "/v1/sandboxes/a/policy/+1", 400),
+            ("GET", "/v1/sandboxes/a/policy/01", 400),
+            ("GET", "/v1/sandboxes/a/policy/18446744073709551616", 400),
+            ("GET", "/v1/sandboxes/a/policy/../../b/policy", 404),
+            ("GET", "/v1/sandboxes/a/policy?generation=3", 400),
             ("POST", "/v1/pins", 405),
             ("GET", "/v1/pins/forget", 405),
             ("POST", "/v1/pins/forget?all=true", 400),

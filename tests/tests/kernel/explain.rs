@@ -100,11 +100,12 @@ fn policy_of_another_user_is_not_handed_out() {
     fs::set_permissions(&daemon.paths().socket, fs::Permissions::from_mode(0o666)).unwrap();
     let clawctl = daemon.scratch().path("clawctl");
     fs::copy(binaries::find("clawctl").unwrap(), &clawctl).unwrap();
-    let pull_as = |uid: u32, gid: u32| {
+    let ask_as = |arguments: &[&str], uid: u32, gid: u32| {
         Command::new(&clawctl)
             .arg("--socket")
             .arg(&daemon.paths().socket)
-            .args(["policy", "pull", "box"])
+            .arg("policy")
+            .args(arguments)
             .uid(uid)
             .gid(gid)
             .current_dir("/")
@@ -113,13 +114,21 @@ fn policy_of_another_user_is_not_handed_out() {
     };
     const NOBODY: u32 = 65534;
     for (uid, gid) in [(4711, 4711), (4711, NOBODY), (NOBODY, 4711)] {
-        let output = pull_as(uid, gid);
-        assert_eq!(code(&output), 2, "{output:?}");
-        assert!(text(&output.stderr).contains("only root"), "{output:?}");
-        assert!(!format!("{output:?}").contains("hunter2"));
+        for arguments in [
+            &["pull", "box"][..],
+            &["pull", "box", "--generation", "1"],
+            &["history", "box"],
+        ] {
+            let output = ask_as(arguments, uid, gid);
+            assert_eq!(code(&output), 2, "{output:?}");
+            assert!(text(&output.stderr).contains("only root"), "{output:?}");
+            assert!(!format!("{output:?}").contains("hunter2"));
+        }
     }
     for (uid, gid) in [(NOBODY, NOBODY), (0, 0)] {
-        let output = pull_as(uid, gid);
+        let output = ask_as(&["pull", "box"], uid, gid);
         assert_eq!(text(&output.stdout), policy, "{output:?}");
+        let output = ask_as(&["history", "box"], uid, gid);
+        assert_eq!(code(&output), 0, "{output:?}");
     }
 }

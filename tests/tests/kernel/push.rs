@@ -1,6 +1,7 @@
 //! Another policy for a sandbox that runs.
 
 mod generations;
+mod history;
 mod soak;
 
 use std::{fs, process::Output, thread, time::Duration};

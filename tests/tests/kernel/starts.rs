@@ -70,7 +70,7 @@ pub(crate) fn entries<K: Pod, V: Pod>(daemon: &Daemon, name: &str) -> usize {
     table.keys().filter(Result::is_ok).count()
 }
 
-/// What there is of sandboxes: cgroups, state files, table entries, mounts of the host.
+/// What there is of sandboxes: cgroups, state files, policies, table entries, mounts of the host.
 fn left(daemon: &Daemon) -> Vec<String> {
     let names = |path: &std::path::Path, only_folders: bool| -> Vec<String> {
         let found = fs::read_dir(path).expect("a folder").flatten();
@@ -81,6 +81,7 @@ fn left(daemon: &Daemon) -> Vec<String> {
     };
     let mut left = names(&daemon.paths().cgroup_parent, true);
     left.extend(names(&daemon.paths().state_dir.join("sandboxes"), false));
+    left.extend(names(&daemon.paths().state_dir.join("history"), false));
     let tables = [
         ("RULE", entries::<RuleKey, RuleValue>(daemon, "RULE")),
         ("MASK", entries::<MaskKey, MaskValue>(daemon, "MASK")),

@@ -43,6 +43,56 @@ fn daemon_limit_hit_is_a_denial_with_its_limit_and_count() {
 }
 
 #[test]
+fn daemon_change_of_a_policy_names_who_asked_and_what_is_in_force() {
+    let (sandbox, generation, caller_uid) = ("a", 7, 1000);
+    for (event, activity, outcome, rolled_back_to) in [
+        (
+            DaemonEvent::PolicyPushed {
+                sandbox,
+                generation,
+                caller_uid,
+                file: "said",
+            },
+            Activity::PolicyPushed,
+            Outcome::Allowed,
+            None,
+        ),
+        (
+            DaemonEvent::PolicyRolledBack {
+                sandbox,
+                generation,
+                rolled_back_to: 3,
+                caller_uid,
+                file: "said",
+            },
+            Activity::PolicyRolledBack,
+            Outcome::Allowed,
+            Some(3),
+        ),
+        (
+            DaemonEvent::PolicyRefused {
+                sandbox,
+                generation,
+                caller_uid,
+                message: "said",
+            },
+            Activity::PolicyRefused,
+            Outcome::Denied,
+            None,
+        ),
+    ] {
+        let record = event.record(Timestamp::from_unix_ns(0));
+        assert_eq!((record.activity, record.action), (activity, Some(outcome)));
+        assert_eq!(record.rolled_back_to, rolled_back_to);
+        assert_eq!(record.policy_generation, Some(generation));
+        assert_eq!(record.caller_uid, Some(caller_uid));
+        assert_eq!(record.message.as_deref(), Some("said"));
+        let whose = (record.sandbox.as_deref(), record.class.uid);
+        assert_eq!(whose, (Some("a"), 3004));
+    }
+}
+
+#[test]
 fn daemon_lost_events_carry_their_count_and_judge_nothing() {
     let lost = DaemonEvent::EventsLost {
         sandbox: None,

@@ -17,6 +17,7 @@ const ACTIVITIES: &[Activity] = &[
     Activity::SandboxRefused,
     Activity::SandboxStopped,
     Activity::PolicyPushed,
+    Activity::PolicyRolledBack,
     Activity::PolicyRefused,
     Activity::BinaryPinned,
     Activity::BinaryChanged,
@@ -103,6 +104,8 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
                 dst_port: what.3,
                 protocol: what.4.map(Protocol),
                 tid: who.2,
+                caller_uid: who.2,
+                rolled_back_to: who.1,
                 count: rest.0,
                 rule: rest.1,
                 message: rest.2,
@@ -143,6 +146,7 @@ fn digest_out_of_form_is_refused() {
 #[test]
 fn activity_has_its_documented_name() {
     for (activity, name) in [
+        (Activity::PolicyRolledBack, "policy_rolled_back"),
         (Activity::BinaryPinned, "binary_pinned"),
         (Activity::BinaryChanged, "binary_changed"),
         (Activity::PinForgotten, "pin_forgotten"),

@@ -160,7 +160,7 @@ mod tests {
         };
         assert_eq!(batch.asked, Asked::Batch("-".into()));
         let pull = check(&["policy", "pull", "a"]);
-        assert!(matches!(pull, Ok(Command::PolicyPull(name)) if name.as_str() == "a"));
+        assert!(matches!(pull, Ok(Command::PolicyPull(name, None)) if name.as_str() == "a"));
     }
 
     #[test]

@@ -143,6 +143,14 @@ fn wrong_usage_has_exit_code_2() {
             "-1",
             "f",
         ],
+        &["policy", "pull"],
+        &["policy", "pull", "A"],
+        &["policy", "pull", "a", "--generation", "x"],
+        &["policy", "history"],
+        &["policy", "history", "../a"],
+        &["policy", "rollback"],
+        &["policy", "rollback", "a", "b"],
+        &["policy", "rollback", "a", "--to", "x"],
     ] {
         assert_eq!(check(line).map(|_| ()), Err(2), "{line:?}");
     }
@@ -212,6 +220,31 @@ fn commands_are_understood() {
         assert_eq!(push.file, Path::new("f.yaml"));
         assert_eq!(push.if_generation, want);
     }
+}
+
+#[test]
+fn commands_about_earlier_policies_are_understood() {
+    let pull = check(&["policy", "pull", "a"]);
+    assert!(matches!(pull, Ok(Command::PolicyPull(_, None))));
+    let pull = check(&["policy", "pull", "a", "--generation", "3"]);
+    assert!(matches!(pull, Ok(Command::PolicyPull(_, Some(3)))));
+    let history = check(&["policy", "history", "a", "--json"]);
+    assert!(matches!(history, Ok(Command::PolicyHistory(_))));
+    let wanted = |line: &[&str]| match check(line) {
+        Ok(Command::PolicyRollback(_, request)) => (request.to, request.if_generation),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(wanted(&["policy", "rollback", "a"]), (None, None));
+    let line = [
+        "policy",
+        "rollback",
+        "a",
+        "--to",
+        "3",
+        "--if-generation",
+        "5",
+    ];
+    assert_eq!(wanted(&line), (Some(3), Some(5)));
 }
 
 #[test]
