@@ -186,7 +186,8 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Numbers `record`, appends it and returns it as written. Durable after [`AuditLog::sync`].
+    /// Numbers `record`, appends it and returns it as written. Durable after
+    /// [`AuditLog::to_sync`].
     ///
     /// # Errors
     /// [`AppendError`]; it is counted too, and the next record begins on a line of its own.
@@ -237,14 +238,18 @@ impl AuditLog {
         }
     }
 
-    /// Makes all appended records durable (`fdatasync`).
+    /// The file, for [`File::sync_data`] to make all appended records durable while others are appended;
+    /// full files are durable already.
     ///
     /// # Errors
-    /// The disk's error; it is counted as a write error, since records may be lost.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data().inspect_err(|_| {
-            self.write_errors = self.write_errors.saturating_add(1);
-        })
+    /// There is no descriptor left.
+    pub fn to_sync(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Counts that it failed as a write error, since records may be lost.
+    pub fn sync_failed(&mut self) {
+        self.write_errors = self.write_errors.saturating_add(1);
     }
 
     /// Number of the last record, 0 before the first.

@@ -71,7 +71,10 @@ impl Audit {
 
     /// Sees to it that what was appended survives a power cut.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.log().sync()
+        // Records come while the disk works, and the kernel's rings hold only so many.
+        let file = self.log().to_sync();
+        let synced = file.and_then(|file| file.sync_data());
+        synced.inspect_err(|_| self.log().sync_failed())
     }
 
     /// Records that could not be written.

@@ -47,7 +47,7 @@ fn log_numbers_go_on_after_a_restart() {
         (log.last_seq(), append(&mut log), append(&mut log)),
         (0, 1, 2)
     );
-    log.sync().expect("syncs");
+    log.to_sync().expect("a file").sync_data().expect("syncs");
     drop(log);
     let mut log = open(&path).expect("opens again");
     assert_eq!((log.last_seq(), append(&mut log)), (2, 3));
