@@ -152,6 +152,41 @@ fn audit_log_goes_on_in_new_files_and_is_read_and_followed_as_one() {
 }
 
 #[test]
+fn audit_log_that_cannot_go_on_in_a_new_file_goes_on_in_the_old_and_says_so() {
+    let mut daemon = Daemon::prepare(None).unwrap();
+    daemon.add_flags(&["--audit-max-bytes", "4096"]);
+    daemon.launch().unwrap();
+    let mut prober = Prober::start(&daemon, "box", &direct("")).unwrap();
+    // What cannot be removed is where the next file should be made.
+    let obstacle = daemon.paths().state_dir.join("audit.jsonl.new");
+    fs::create_dir(&obstacle).unwrap();
+    let told = || {
+        let status = daemon.status();
+        let told = status["problems"].to_string();
+        let is_told = told.contains("goes on in the same file");
+        assert!(!is_told || status["health"] == "degraded", "{status}");
+        is_told
+    };
+    assert!(!told());
+    deny(&mut prober, 1..31);
+    let whole = daemon.audit();
+    assert!(told());
+    assert_eq!(files(&daemon).len(), 1);
+    assert_eq!(records(&files(&daemon)[0]), whole);
+    fs::remove_dir(&obstacle).unwrap();
+    deny(&mut prober, 31..61);
+    let whole = daemon.audit();
+    assert!(!told());
+    assert!(files(&daemon).len() > 1);
+    let last = whole.len() as u64;
+    assert_eq!(
+        whole.iter().map(seq).collect::<Vec<_>>(),
+        (1..=last).collect::<Vec<_>>()
+    );
+    assert!(prober.end().unwrap().success());
+}
+
+#[test]
 fn logs_are_asked_for_by_conditions() {
     let daemon = Daemon::start(None).unwrap();
     let mut prober = Prober::start(&daemon, "box", &direct("")).unwrap();
