@@ -87,6 +87,7 @@ fn serve(config: Config, parent: Parent, pins: Pins) -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    clawd_sys::memory::keep_one_arena();
     clawd_sys::memory::release_free();
     let (made, parent_path) = (pins.clone(), parent.path().to_path_buf());
     let runtime = tokio::runtime::Builder::new_current_thread()
