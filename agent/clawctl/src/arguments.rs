@@ -234,7 +234,13 @@ pub(crate) struct ForgetArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyAction {
     /// Check a policy, without clawd
+    ///
+    /// Warns of what is odd, and of what this version understands and does not enforce: `run` and `push`
+    /// refuse a policy that has any of the latter.
     Validate {
+        /// Fail where there is a warning
+        #[arg(long)]
+        strict: bool,
         /// The policy
         file: PathBuf,
     },

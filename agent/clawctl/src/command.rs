@@ -44,7 +44,10 @@ pub(crate) enum Command {
     Doctor,
     DoctorProbe,
     Logs(LogQuery),
-    PolicyValidate(PathBuf),
+    PolicyValidate {
+        file: PathBuf,
+        strict: bool,
+    },
     PolicyShow {
         file: PathBuf,
         effective: bool,
@@ -154,7 +157,7 @@ fn check_action(action: Action) -> Result<Command, Failure> {
 
 fn check_policy(action: PolicyAction) -> Result<Command, Failure> {
     Ok(match action {
-        PolicyAction::Validate { file } => Command::PolicyValidate(file),
+        PolicyAction::Validate { file, strict } => Command::PolicyValidate { file, strict },
         PolicyAction::Show { file, effective } => Command::PolicyShow { file, effective },
         PolicyAction::Push {
             sandbox,

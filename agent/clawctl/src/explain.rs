@@ -51,9 +51,10 @@ async fn explainer(client: &Client, policy: PolicyOf) -> Result<Explainer, Failu
             (report.policy, Some(report.network))
         }
     };
-    let parsed = clawd_policy::parse(&source.file, &source.text)
+    // What is not enforced yet can be asked about all the same.
+    let checked = clawd_policy::read(&source.file, &source.text)
         .map_err(|errors| Failure::usage(errors.to_string()))?;
-    let explainer = Explainer::new(&source.file, parsed)
+    let explainer = Explainer::new(&source.file, checked.parsed)
         .map_err(|error| Failure::usage(format!("{}: {error}", source.file)))?;
     Ok(match network {
         None => explainer,

@@ -69,7 +69,7 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
             Command::IdentityList => identity::list(&client, json).await,
             Command::IdentityForget(request) => identity::forget(&client, &request, json).await,
             Command::PolicyShow { file, effective } => policy::show(&file, effective, json),
-            Command::PolicyValidate(file) => policy::validate(&file, json),
+            Command::PolicyValidate { file, strict } => policy::validate(&file, strict, json),
             Command::PolicyExplain(command) => explain::explain(&client, command, json).await,
             Command::PolicyPush(push) => policy::push(&client, push, json).await,
             Command::PolicyPull(name, generation) => {

@@ -36,29 +36,84 @@ pub(crate) struct Checked {
 struct Validation<'a> {
     file: String,
     valid: bool,
+    /// Whether all of it is enforced; `run` and `push` refuse it otherwise.
+    enforced: bool,
     warnings: &'a [String],
+    not_enforced: Option<&'a str>,
     error: Option<&'a str>,
 }
 
-/// `clawctl policy validate`.
-pub(crate) fn validate(file: &Path, json: bool) -> Result<u8, Failure> {
-    let checked = read(file);
+/// What was found of a policy that is valid.
+#[derive(Debug, Default)]
+struct Review {
+    warnings: Vec<String>,
+    /// What of it is not enforced, in one text.
+    not_enforced: Option<String>,
+}
+
+/// `clawctl policy validate`; with `strict` what is warned of is an error.
+pub(crate) fn validate(file: &Path, strict: bool, json: bool) -> Result<u8, Failure> {
+    let name = shown(&file.display().to_string());
+    let (review, failure) = match review(file) {
+        Ok(review) if strict && !review.is_clean() => {
+            let failure = Failure::usage(format!(
+                "{name}: `--strict` makes what is warned of an error"
+            ));
+            (review, Some(failure))
+        }
+        Ok(review) => (review, None),
+        Err(failure) => (Review::default(), Some(failure)),
+    };
     if json {
-        let (warnings, error) = match &checked {
-            Ok(checked) => (checked.warnings.as_slice(), None),
-            Err(failure) => (&[][..], Some(failure.message.as_str())),
-        };
         print(&to_json(&Validation {
             file: file.display().to_string(),
-            valid: error.is_none(),
-            warnings,
-            error,
+            valid: failure.is_none(),
+            enforced: failure.is_none() && review.not_enforced.is_none(),
+            warnings: &review.warnings,
+            not_enforced: review.not_enforced.as_deref(),
+            error: failure.as_ref().map(|failure| failure.message.as_str()),
         }))?;
-        return Ok(checked.map_or_else(|failure| failure.code, |_| ExitCode::Ok.code()));
+        return Ok(failure.map_or(ExitCode::Ok.code(), |failure| failure.code));
     }
-    warn(&checked?.warnings);
-    print(&format!("{}: valid", shown(&file.display().to_string())))?;
+    warn(&review.warnings);
+    warn(review.not_enforced.as_slice());
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    print(&match review.not_enforced {
+        None => format!("{name}: valid"),
+        Some(_) => {
+            format!("{name}: valid, but refused by `run` and `push`: not all of it is enforced")
+        }
+    })?;
     Ok(ExitCode::Ok.code())
+}
+
+fn review(file: &Path) -> Result<Review, Failure> {
+    let source = read_source(file)?;
+    let checked = clawd_policy::read(&source.file, &source.text)
+        .map_err(|errors| Failure::usage(errors.to_string()))?;
+    compiles(&source.file, &checked.parsed.policy)?;
+    let warnings = checked.parsed.warnings.iter();
+    Ok(Review {
+        warnings: warnings.map(ToString::to_string).collect(),
+        not_enforced: checked.not_enforced.map(|errors| errors.to_string()),
+    })
+}
+
+impl Review {
+    const fn is_clean(&self) -> bool {
+        self.warnings.is_empty() && self.not_enforced.is_none()
+    }
+}
+
+/// Whether a policy fits into the kernel's tables. The id stands for the one that clawd will give; the
+/// result does not depend on it.
+fn compiles(file: &str, policy: &Policy) -> Result<(), Failure> {
+    match clawd_policy::compile(policy, 1) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::usage(format!("{file}: {error}"))),
+    }
 }
 
 /// What `show --json` prints.
@@ -176,9 +231,7 @@ pub(crate) fn read(path: &Path) -> Result<Checked, Failure> {
     let file = &source.file;
     let parsed = clawd_policy::parse(file, &source.text);
     let parsed = parsed.map_err(|errors| Failure::usage(errors.to_string()))?;
-    // The id stands for the one that clawd will give; the result does not depend on it.
-    clawd_policy::compile(&parsed.policy, 1)
-        .map_err(|error| Failure::usage(format!("{file}: {error}")))?;
+    compiles(file, &parsed.policy)?;
     Ok(Checked {
         source,
         warnings: parsed.warnings.iter().map(ToString::to_string).collect(),
@@ -230,7 +283,7 @@ mod tests {
 
     use clawd_control::limits;
 
-    use super::{read, rendered};
+    use super::{read, rendered, review, validate};
 
     #[test]
     fn show_names_access_origin_and_reason_of_each_grant() {
@@ -268,5 +321,37 @@ mod tests {
         refused("p.yaml:2:1:");
         fs::write(&path, "version: 2\n").expect("writes");
         read(&path).expect("the least policy there is");
+    }
+
+    #[test]
+    fn policy_with_names_is_valid_and_cannot_be_put_in_force() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("p.yaml");
+        let write = |host: &str| {
+            let text = format!(
+                "version: 2\nnetwork: {{ mode: direct }}\nnetwork_policies:\n  \
+                 g: {{ endpoints: [{{ host: {host}, port: 1 }}], binaries: [{{ path: /bin/x }}] }}\n"
+            );
+            fs::write(&path, text).expect("writes");
+        };
+        let code = |strict| {
+            let result = validate(&path, strict, false);
+            result.unwrap_or_else(|failure| failure.code)
+        };
+        write("api.example.com");
+        let found = review(&path).expect("valid");
+        let told = found.not_enforced.expect("names");
+        assert!(
+            told.contains("p.yaml:4:28: host `api.example.com` is a name"),
+            "{told}"
+        );
+        assert_eq!((code(false), code(true)), (0, 2));
+        let failure = read(&path).expect_err("not enforced");
+        assert_eq!((failure.code, failure.message), (2, told));
+        write("192.0.2.1");
+        assert_eq!((code(false), code(true)), (0, 0));
+        read(&path).expect("enforced");
+        write("a..b");
+        assert_eq!((code(false), code(true)), (2, 2));
     }
 }

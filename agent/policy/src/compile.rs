@@ -62,7 +62,7 @@ pub fn compile(policy: &Policy, policy_id: u32) -> Result<MapImage, CompileError
 /// does: the entry alone allows, whoever listens is not asked for.
 pub(crate) type Sources = Vec<RuleValue>;
 
-fn sources(policy: &Policy) -> Result<Sources, CompileError> {
+pub(crate) fn sources(policy: &Policy) -> Result<Sources, CompileError> {
     let mut sources = Sources::new();
     let mut next_bit = 0;
     for (at, group) in policy.rules.iter().enumerate() {
@@ -93,7 +93,7 @@ fn sources(policy: &Policy) -> Result<Sources, CompileError> {
 }
 
 /// Adds what `more` says of the same destinations.
-fn merge(into: &mut RuleValue, more: &RuleValue) {
+pub(crate) fn merge(into: &mut RuleValue, more: &RuleValue) {
     into.allow.union(&more.allow);
     into.deny.union(&more.deny);
     // `NO_GRANT` is the greatest number; of several groups the first is named.

@@ -4,6 +4,8 @@
 //! how a program is known: here by its path as written, since no file is opened. So a link is not
 //! followed, and every path holds the content that is pinned for it.
 
+mod listed;
+mod named;
 mod near;
 mod question;
 mod words;
@@ -17,9 +19,12 @@ use clawd_common::{
 };
 
 pub use self::question::{Question, QuestionError, Who};
-use self::question::{Target, means};
+use self::{
+    named::NameTables,
+    question::{Target, means},
+};
 use crate::{
-    compile::{CompileError, MapImage, compile},
+    compile::{CompileError, MapImage, Sources, compile, sources},
     model::{NetworkMode, Policy},
     parse::Parsed,
     places::GroupPlaces,
@@ -27,7 +32,7 @@ use crate::{
 
 /// The reason where the policy has no network: not one of the kernel's, which is not asked.
 const NO_NETWORK: &str = "no_network";
-/// The reason for a name: rules list addresses.
+/// The reason for a name that no entry lists.
 const NAME_NOT_LISTED: &str = "name_not_listed";
 
 /// Stands for the policy in the keys of the image, which nobody else sees.
@@ -46,6 +51,7 @@ pub struct Explainer {
     places: Vec<GroupPlaces>,
     network: NetworkMode,
     image: MapImage,
+    sources: Sources,
     /// For each bit of a mask: position of the group, and of the entry in it.
     entries: Vec<(usize, usize)>,
     remembered: HashMap<Who, MaskValue>,
@@ -96,6 +102,7 @@ impl Explainer {
             .flat_map(|(group, count)| (0..count).map(move |binary| (group, binary)));
         Ok(Self {
             image: compile(&policy, POLICY_ID)?,
+            sources: sources(&policy)?,
             file: file.to_owned(),
             entries: entries.collect(),
             network: policy.network,
@@ -140,15 +147,11 @@ impl Explainer {
         mask: MaskValue,
         network: NetworkMode,
     ) -> Result<Answer, QuestionError> {
-        let Target::Address { addr, scope_id } = Target::read(&question.host)? else {
-            return Ok(Answer::denied(NAME_NOT_LISTED));
-        };
-        let masks = BTreeMap::from([(CHAIN, mask)]);
         let sandbox_flags = match network {
             NetworkMode::None => SANDBOX_OWN_LOOPBACK,
             NetworkMode::Direct => 0,
         };
-        let query = Query {
+        let query = |addr, scope_id| Query {
             policy_id: POLICY_ID,
             sandbox_flags,
             chain: CHAIN,
@@ -157,10 +160,25 @@ impl Explainer {
             port: question.port,
             protocol: question.protocol.number(),
         };
-        let verdict = decide(&self.image.lookup(&masks), &query);
+        let (verdict, reason) = match Target::read(&question.host)? {
+            Target::Address { addr, scope_id } => {
+                let masks = BTreeMap::from([(CHAIN, mask)]);
+                let verdict = decide(&self.image.lookup(&masks), &query(addr, scope_id));
+                (verdict, verdict.reason.name())
+            }
+            Target::Name => {
+                let tables = NameTables::new(&self.policy, &self.sources, question, mask);
+                let verdict = decide(&tables, &query(NameTables::STAND_IN, 0));
+                let reason = match verdict.reason {
+                    Reason::AddressNotListed => NAME_NOT_LISTED,
+                    reason => reason.name(),
+                };
+                (verdict, reason)
+            }
+        };
         Ok(Answer {
             allowed: verdict.is_allowed(),
-            reason: verdict.reason.name(),
+            reason,
             rule: self.rule(verdict.grant_index),
         })
     }

@@ -17,11 +17,13 @@ pub use crate::{
     compile::{AtFault, CompileError, MapImage, compile},
     error::{PolicyError, PolicyErrorKind, PolicyErrors, Warning},
     explain::{Answer, Explainer, Explanation, Question, QuestionError, Who},
+    host::{HostPattern, HostPatternError},
     model::{
-        Binary, BinaryMatcher, Compatibility, Endpoint, Filesystem, GrantEntry, NetworkMode,
-        Policy, Process, Protocol, ResourceLimits, RuleAction, RuleGroup, SeccompProfile,
+        Binary, BinaryMatcher, Compatibility, Endpoint, Filesystem, GrantEntry, NamedEndpoint,
+        NetworkMode, Policy, Process, Protocol, ResourceLimits, RuleAction, RuleGroup,
+        SeccompProfile,
     },
-    parse::{Parsed, parse},
+    parse::{Checked, Parsed, parse, read},
     pattern::{NamePattern, PathPattern, PatternError, Segment},
     places::GroupPlaces,
     ports::{PortRange, PortSet},
@@ -38,6 +40,7 @@ mod explain;
 mod fields;
 mod file;
 mod grants;
+mod host;
 pub mod limits;
 mod model;
 mod node;

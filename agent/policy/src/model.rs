@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
 use crate::limits;
-use crate::{pattern::PathPattern, ports::PortSet, prefix::Prefix};
+use crate::{host::HostPattern, pattern::PathPattern, ports::PortSet, prefix::Prefix};
 
 /// A checked policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,8 @@ pub struct RuleGroup {
     pub action: RuleAction,
     /// Where to.
     pub endpoints: Vec<Endpoint>,
+    /// Where to, by name. Nothing enforces these: no policy that [`crate::parse`] returns has any.
+    pub names: Vec<NamedEndpoint>,
     /// Who; if empty, nobody where it allows, and everybody where it denies.
     pub binaries: Vec<Binary>,
 }
@@ -159,6 +161,17 @@ pub enum RuleAction {
 pub struct Endpoint {
     /// The addresses.
     pub prefix: Prefix,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports.
+    pub ports: PortSet,
+}
+
+/// A set of destinations that names stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedEndpoint {
+    /// The names.
+    pub host: HostPattern,
     /// The protocol.
     pub protocol: Protocol,
     /// The ports.

@@ -21,11 +21,36 @@ pub struct Parsed {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads and checks a policy. `file_name` is only shown in errors and warnings.
+/// A valid policy file, of which this version may not enforce everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What it says.
+    pub parsed: Parsed,
+    /// What of it is not enforced; such a policy cannot be put in force.
+    pub not_enforced: Option<PolicyErrors>,
+}
+
+/// Reads and checks a policy that is to be put in force. `file_name` is only shown in errors and warnings.
 ///
 /// # Errors
-/// Every mistake that one pass finds: mistakes in YAML's grammar end the pass, others do not.
+/// Every mistake that one pass finds, and everything that this version does not enforce: mistakes in
+/// YAML's grammar end the pass, others do not.
 pub fn parse(file_name: &str, text: &str) -> Result<Parsed, PolicyErrors> {
+    let Checked {
+        parsed,
+        not_enforced,
+    } = read(file_name, text)?;
+    match not_enforced {
+        None => Ok(parsed),
+        Some(errors) => Err(errors),
+    }
+}
+
+/// Reads and checks a policy to see what it says, whether or not it can be put in force.
+///
+/// # Errors
+/// As [`parse`], but for what is right and only not enforced.
+pub fn read(file_name: &str, text: &str) -> Result<Checked, PolicyErrors> {
     // Editors add it; it is no part of the text, and columns are counted without it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut problems = Problems::default();
@@ -36,26 +61,34 @@ pub fn parse(file_name: &str, text: &str) -> Result<Parsed, PolicyErrors> {
             None
         }
     };
+    let Problems {
+        mut errors,
+        errors_dropped,
+        not_enforced,
+        mut warnings,
+    } = problems;
+    let refusal = |errors| PolicyErrors::new(file_name, text, errors, errors_dropped);
     match policy {
-        Some((policy, places)) if problems.errors.is_empty() => {
-            let mut warnings = problems.warnings;
+        Some((policy, places)) if errors.is_empty() => {
             warnings.sort_by(|a, b| (a.at, &a.message).cmp(&(b.at, &b.message)));
             warnings.dedup(); // one odd value, used twice through an alias
             let warnings = warnings
                 .into_iter()
                 .map(|warning| Warning::new(file_name, text, warning))
                 .collect();
-            Ok(Parsed {
+            let parsed = Parsed {
                 policy,
                 places,
                 warnings,
+            };
+            Ok(Checked {
+                parsed,
+                not_enforced: (!not_enforced.is_empty()).then(|| refusal(not_enforced)),
             })
         }
-        _ => Err(PolicyErrors::new(
-            file_name,
-            text,
-            problems.errors,
-            problems.errors_dropped,
-        )),
+        _ => {
+            errors.extend(not_enforced);
+            Err(refusal(errors))
+        }
     }
 }

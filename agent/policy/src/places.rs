@@ -10,6 +10,8 @@ pub struct GroupPlaces {
     /// Its endpoints, as many as [`crate::RuleGroup::endpoints`] has: an entry that stands for several has
     /// its place several times.
     pub endpoints: Vec<Position>,
+    /// Its endpoints with a name, as many as [`crate::RuleGroup::names`] has.
+    pub names: Vec<Position>,
     /// Its `binaries` entries, as many as [`crate::RuleGroup::binaries`] has.
     pub binaries: Vec<Position>,
 }

@@ -35,8 +35,10 @@ impl fmt::Display for Position {
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     pub(crate) errors: Vec<Problem>,
-    /// Errors that found [`MAX_KEPT`] before them.
+    /// Errors, and what is not enforced, that found [`MAX_KEPT`] before them.
     pub(crate) errors_dropped: usize,
+    /// What is right and not enforced by this version.
+    pub(crate) not_enforced: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
 }
 
@@ -69,6 +71,20 @@ impl Problems {
     /// Records an error about a value.
     pub(crate) fn value(&mut self, at: Position, message: String, help: impl Into<String>) {
         self.error(at, PolicyErrorKind::Value, message, help);
+    }
+
+    /// Records something that is right and that this version does not enforce.
+    pub(crate) fn not_enforced(&mut self, at: Position, message: String, help: impl Into<String>) {
+        if self.not_enforced.len() >= MAX_KEPT {
+            self.errors_dropped += 1;
+            return;
+        }
+        self.not_enforced.push(Problem {
+            at,
+            kind: PolicyErrorKind::NotEnforced,
+            message,
+            help: Some(help.into()),
+        });
     }
 
     /// Records a warning.

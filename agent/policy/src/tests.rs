@@ -6,6 +6,7 @@ mod decisions;
 mod errors;
 mod explain;
 mod meaning;
+mod names;
 mod robust;
 mod sizes;
 

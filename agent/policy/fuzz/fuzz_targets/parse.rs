@@ -3,15 +3,22 @@
 //! `cargo xtask fuzz parse`, with the shipped policies as seeds
 #![no_main]
 
-use clawd_policy::{Explainer, Parsed, Protocol, Question, Who};
+use clawd_policy::{Checked, Explainer, Parsed, Protocol, Question, Who};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    match clawd_policy::parse("policy.yaml", text) {
-        Ok(parsed) => {
+    match clawd_policy::read("policy.yaml", text) {
+        Ok(Checked {
+            parsed,
+            not_enforced,
+        }) => {
+            if let Some(errors) = not_enforced {
+                assert!(is_fit(&errors.to_string()));
+                assert!(clawd_policy::parse("policy.yaml", text).is_err());
+            }
             for warning in &parsed.warnings {
                 assert!(is_fit(&warning.to_string()));
             }

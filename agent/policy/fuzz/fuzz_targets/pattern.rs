@@ -5,7 +5,7 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
-use clawd_policy::{PathPattern, Segment};
+use clawd_policy::{HostPattern, PathPattern, Segment};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -13,6 +13,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(parts.next().unwrap_or_default()) else {
         return;
     };
+    let behind = data.get(text.len() + 1..).unwrap_or_default();
+    host(text, std::str::from_utf8(behind).unwrap_or_default());
     let pattern = match PathPattern::parse(text) {
         Ok(pattern) => pattern,
         Err(error) => {
@@ -29,6 +31,24 @@ fuzz_target!(|data: &[u8]| {
         assert!(path.starts_with(pattern.literal_prefix()));
     }
 });
+
+/// The same text as a pattern for host names, and what is behind it as a name.
+fn host(text: &str, name: &str) {
+    match HostPattern::parse(text) {
+        Ok(pattern) => {
+            assert_eq!(pattern.to_string(), text.to_ascii_lowercase());
+            assert_eq!(
+                pattern.matches(name),
+                pattern.matches(&name.to_ascii_uppercase())
+            );
+            if pattern.matches(name) {
+                let labels = |text: &str| text.matches('.').count();
+                assert!(labels(name) >= labels(text), "{text} and {name}");
+            }
+        }
+        Err(error) => assert!(!error.to_string().contains(char::is_control)),
+    }
+}
 
 /// Goes down the path with the set of segments that may come next.
 fn walk(pattern: &PathPattern, path: &Path) -> bool {

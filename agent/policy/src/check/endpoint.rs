@@ -8,13 +8,27 @@ use crate::{
     escape::quoted,
     fields::{At, Field},
     file::EndpointFile,
+    host::HostPattern,
     limits::MAX_PORTS_PER_ENDPOINT,
-    model::{Endpoint, Protocol},
+    model::{Endpoint, NamedEndpoint, Protocol},
     node::Scalar,
     ports::{PortRange, PortSet},
     prefix::{Prefix, PrefixError},
     problem::{Position, Problems},
 };
+
+/// What an endpoint means.
+pub(super) enum Destination {
+    Address(Endpoint),
+    Name(NamedEndpoint),
+}
+
+/// What `host` and `cidr` say.
+#[derive(Clone)]
+enum Host {
+    Prefix(Prefix),
+    Name(HostPattern),
+}
 
 /// Why a text names no addresses.
 struct Refusal {
@@ -40,7 +54,7 @@ pub(super) fn endpoint(
     entry: At<EndpointFile>,
     omissions: Omissions,
     problems: &mut Problems,
-) -> Vec<Endpoint> {
+) -> Vec<Destination> {
     let At { at, value: file } = entry;
     let all_left_out = matches!(
         file,
@@ -61,7 +75,9 @@ pub(super) fn endpoint(
             problems,
         ));
     }
-    let prefixes = match (file.host, file.cidr) {
+    // Who connects to a sandbox has an address and no name.
+    let takes_names = omissions != Omissions::OfAddressesMeanAll;
+    let hosts = match (file.host, file.cidr) {
         (Field::Absent, Field::Absent) if omissions == Omissions::AreMistakes => {
             Vec::from_iter(missing(
                 at,
@@ -70,8 +86,8 @@ pub(super) fn endpoint(
                 problems,
             ))
         }
-        (Field::Absent, Field::Absent) => Prefix::ALL.to_vec(),
-        given => Vec::from_iter(addresses(at, given, problems)),
+        (Field::Absent, Field::Absent) => Prefix::ALL.map(Host::Prefix).to_vec(),
+        given => Vec::from_iter(host(at, given, takes_names, problems)),
     };
     let ports = match (file.port, file.ports) {
         (Field::Absent, Field::Absent) if omissions == Omissions::MeanAll => Some(PortSet::all()),
@@ -84,26 +100,48 @@ pub(super) fn endpoint(
     let Some(ports) = ports else {
         return Vec::new();
     };
-    let of = |prefix| {
-        let protocols = protocols.iter();
-        let ports = &ports;
-        protocols.map(move |protocol| Endpoint {
-            prefix,
-            protocol: *protocol,
-            ports: ports.clone(),
-        })
+    let pairs = hosts
+        .iter()
+        .flat_map(|host| protocols.iter().map(move |protocol| (host, *protocol)));
+    let of = |(host, protocol): (&Host, Protocol)| {
+        let ports = ports.clone();
+        match host.clone() {
+            Host::Prefix(prefix) => Destination::Address(Endpoint {
+                prefix,
+                protocol,
+                ports,
+            }),
+            Host::Name(host) => Destination::Name(NamedEndpoint {
+                host,
+                protocol,
+                ports,
+            }),
+        }
     };
-    prefixes.into_iter().flat_map(of).collect()
+    pairs.map(of).collect()
 }
 
 /// One of `host` and `cidr`.
-fn addresses(
+fn host(
     at: Position,
     given: (Field<Scalar>, Field<Scalar>),
+    takes_names: bool,
     problems: &mut Problems,
-) -> Option<Prefix> {
+) -> Option<Host> {
     match given {
-        (Field::Given(host), Field::Absent) => report(&host, host_prefix, problems),
+        (Field::Given(host), Field::Absent) => {
+            let host_of = if takes_names {
+                host_or_name
+            } else {
+                host_alone
+            };
+            let found = report(&host, host_of, problems);
+            if let Some(Host::Name(_)) = found {
+                let Refusal { message, help, .. } = a_name(&host.value.text);
+                problems.not_enforced(host.at, message, help);
+            }
+            found
+        }
         (Field::Absent, Field::Given(cidr)) => report(&cidr, cidr_prefix, problems),
         (Field::Given(_), Field::Given(_)) => missing(
             at,
@@ -152,13 +190,16 @@ fn protocol(given: Field<Scalar>, problems: &mut Problems) -> Protocol {
 
 fn report(
     given: &At<Scalar>,
-    parse: fn(&str) -> Result<Prefix, Refusal>,
+    parse: fn(&str) -> Result<Host, Refusal>,
     problems: &mut Problems,
-) -> Option<Prefix> {
+) -> Option<Host> {
     let text = given.value.text.as_str();
-    let reachable = parse(text).and_then(|prefix| match prefix.unreachable() {
-        None => Ok(prefix),
-        Some((why, help)) => Err(refusal(format!("{} {why}", quoted(text)), help)),
+    let reachable = parse(text).and_then(|host| match &host {
+        Host::Prefix(prefix) => match prefix.unreachable() {
+            None => Ok(host),
+            Some((why, help)) => Err(refusal(format!("{} {why}", quoted(text)), help)),
+        },
+        Host::Name(_) => Ok(host),
     });
     reachable
         .map_err(|refusal| {
@@ -175,8 +216,8 @@ fn refusal(message: String, help: impl Into<String>) -> Refusal {
     }
 }
 
-/// A literal address as a prefix of all its bits.
-fn host_prefix(text: &str) -> Result<Prefix, Refusal> {
+/// A literal address as a prefix of all its bits, or names.
+fn host_or_name(text: &str) -> Result<Host, Refusal> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return literal(ip, if ip.is_ipv4() { 32 } else { 128 });
     }
@@ -194,17 +235,36 @@ fn host_prefix(text: &str) -> Result<Prefix, Refusal> {
              (2001:db8::1); the port goes into `port`",
         ));
     }
-    Err(Refusal {
+    match HostPattern::parse(text) {
+        Ok(pattern) => Ok(Host::Name(pattern)),
+        Err(error) => Err(refusal(
+            format!("host {} {error}", quoted(text)),
+            error.help(),
+        )),
+    }
+}
+
+/// As [`host_or_name`] where no name can be meant.
+fn host_alone(text: &str) -> Result<Host, Refusal> {
+    match host_or_name(text)? {
+        Host::Name(_) => Err(a_name(text)),
+        host @ Host::Prefix(_) => Ok(host),
+    }
+}
+
+/// What is said of a name.
+fn a_name(text: &str) -> Refusal {
+    Refusal {
         kind: PolicyErrorKind::NotEnforced,
         message: format!(
             "host {} is a name, and names are not enforced by this version",
             quoted(text)
         ),
         help: "use an address, or `cidr` with a prefix".to_owned(),
-    })
+    }
 }
 
-fn cidr_prefix(text: &str) -> Result<Prefix, Refusal> {
+fn cidr_prefix(text: &str) -> Result<Host, Refusal> {
     let malformed = || {
         refusal(
             format!("cidr {} is not a prefix", quoted(text)),
@@ -224,8 +284,9 @@ fn cidr_prefix(text: &str) -> Result<Prefix, Refusal> {
     literal(ip, decimal(length).ok_or_else(malformed)?)
 }
 
-fn literal(ip: IpAddr, bits: u32) -> Result<Prefix, Refusal> {
-    Prefix::new(ip, bits).map_err(|error| match error {
+fn literal(ip: IpAddr, bits: u32) -> Result<Host, Refusal> {
+    let prefix = Prefix::new(ip, bits);
+    prefix.map(Host::Prefix).map_err(|error| match error {
         PrefixError::TooLong { bits, max } => refusal(
             format!("prefix length {bits} is more than the {max} bits of the address"),
             format!("write a length from 0 to {max}"),

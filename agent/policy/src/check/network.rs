@@ -3,7 +3,7 @@
 use crate::{
     check::{
         binary::binary,
-        endpoint::{Omissions, endpoint},
+        endpoint::{Destination, Omissions, endpoint},
         is_title,
         value::one_of,
     },
@@ -12,7 +12,7 @@ use crate::{
     fields::{At, Field},
     file::{EndpointFile, GroupFile},
     limits::{MAX_BINARIES, MAX_ENDPOINTS, MAX_GROUP_NAME_BYTES, MAX_GROUPS},
-    model::{Endpoint, Filesystem, NetworkMode, RuleAction, RuleGroup},
+    model::{Endpoint, Filesystem, NamedEndpoint, NetworkMode, RuleAction, RuleGroup},
     node::{Key, Scalar},
     places::GroupPlaces,
     problem::{Position, Problems},
@@ -67,6 +67,10 @@ pub(super) fn ingress(
     let entries = value.into_iter();
     entries
         .flat_map(|entry| endpoint(entry, Omissions::OfAddressesMeanAll, problems))
+        .filter_map(|destination| match destination {
+            Destination::Address(endpoint) => Some(endpoint),
+            Destination::Name(_) => None, // reported where it was read
+        })
         .collect()
 }
 
@@ -125,25 +129,8 @@ fn group(
         );
     }
     let action = action(file.action, problems);
-    let (no_endpoints, nobody) = match action {
-        RuleAction::Allow => ("it allows no destination", Some("it allows nobody")),
-        RuleAction::Deny => ("it denies no destination", None),
-    };
-    for (list, absent, effect) in [
-        ("endpoints", is_empty(&file.endpoints), Some(no_endpoints)),
-        ("binaries", is_empty(&file.binaries), nobody),
-    ] {
-        if absent && let Some(effect) = effect {
-            problems.warn(
-                at,
-                format!(
-                    "network policy {} has no `{list}`: {effect}",
-                    quoted(&key.text)
-                ),
-                format!("add an entry to `{list}`, or remove the network policy"),
-            );
-        }
-    }
+    let absent = (is_empty(&file.endpoints), is_empty(&file.binaries));
+    warn_of_absent(&key, action, absent, problems);
     if let (RuleAction::Deny, Field::Given(binaries)) = (action, &file.binaries)
         && binaries.value.is_empty()
     {
@@ -161,8 +148,8 @@ fn group(
         RuleAction::Allow => Omissions::AreMistakes,
         RuleAction::Deny => Omissions::MeanAll,
     };
-    let (endpoint_places, endpoints) =
-        each(file.endpoints, |entry| endpoint(entry, omissions, problems));
+    let endpoints = each(file.endpoints, |entry| endpoint(entry, omissions, problems));
+    let ((endpoint_places, endpoints), (name_places, names)) = parted(endpoints);
     let (binary_places, binaries) = each(file.binaries, |entry| {
         binary(entry, (filesystem, action), problems)
     });
@@ -171,15 +158,67 @@ fn group(
         line: at.line,
         action,
         endpoints,
+        names,
         binaries,
         name: key.text,
     };
     let places = GroupPlaces {
         at,
         endpoints: endpoint_places,
+        names: name_places,
         binaries: binary_places,
     };
     (group, places)
+}
+
+/// Warns of lists without which an entry does nothing.
+fn warn_of_absent(
+    key: &Key,
+    action: RuleAction,
+    (endpoints, binaries): (bool, bool),
+    problems: &mut Problems,
+) {
+    let (no_endpoints, nobody) = match action {
+        RuleAction::Allow => ("it allows no destination", Some("it allows nobody")),
+        RuleAction::Deny => ("it denies no destination", None),
+    };
+    for (list, absent, effect) in [
+        ("endpoints", endpoints, Some(no_endpoints)),
+        ("binaries", binaries, nobody),
+    ] {
+        if absent && let Some(effect) = effect {
+            problems.warn(
+                key.at,
+                format!(
+                    "network policy {} has no `{list}`: {effect}",
+                    quoted(&key.text)
+                ),
+                format!("add an entry to `{list}`, or remove the network policy"),
+            );
+        }
+    }
+}
+
+/// Items with their places.
+type Placed<T> = (Vec<Position>, Vec<T>);
+
+/// Addresses, and names.
+fn parted(all: Placed<Destination>) -> (Placed<Endpoint>, Placed<NamedEndpoint>) {
+    let mut addresses = Placed::default();
+    let mut names = Placed::default();
+    for (at, destination) in all.0.into_iter().zip(all.1) {
+        match destination {
+            Destination::Address(endpoint) => {
+                addresses.0.push(at);
+                addresses.1.push(endpoint);
+            }
+            Destination::Name(name) => {
+                names.0.push(at);
+                names.1.push(name);
+            }
+        }
+    }
+    (addresses, names)
 }
 
 fn action(given: Field<Scalar>, problems: &mut Problems) -> RuleAction {
@@ -204,7 +243,7 @@ fn is_empty<T>(list: &Field<Vec<T>>) -> bool {
 fn each<T, I: IntoIterator>(
     list: Field<Vec<At<T>>>,
     mut check: impl FnMut(At<T>) -> I,
-) -> (Vec<Position>, Vec<I::Item>) {
+) -> Placed<I::Item> {
     let entries = list.given().map(|list| list.value).unwrap_or_default();
     let of = |entry: At<T>| {
         let at = entry.at;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     Answer, Explainer, RuleIndex,
+    listed::{Listed, listed},
     question::{Question, means},
-    words::{addr_of, has_host, named},
+    words::{addr_of, named},
 };
-use crate::model::{Binary, Endpoint, NetworkMode, RuleAction, RuleGroup};
+use crate::model::{Binary, NetworkMode, RuleAction, RuleGroup};
 
 /// Near misses that are told.
 const MAX_TOLD: usize = 5;
@@ -64,27 +65,29 @@ impl Explainer {
             let how = means(binary, &question.who);
             how.own || how.lineage
         });
-        let of = |endpoint: &Endpoint| miss_of(endpoint, question, is_meant);
-        let miss = group.endpoints.iter().filter_map(of).min()?;
-        let endpoints = group.endpoints.iter();
-        let alike: Vec<&Endpoint> = endpoints.filter(|it| of(it) == Some(miss)).collect();
+        let of = |listed: &Listed<'_>| miss_of(listed, question, is_meant);
+        let all: Vec<Listed<'_>> = listed(group, None, question).collect();
+        let miss = all.iter().filter_map(of).min()?;
+        let alike = all.iter().filter(|listed| of(listed) == Some(miss));
         let want = match miss {
             Miss::Nothing => return Some((miss, self.overruled(answer))),
             Miss::Program => programs(question, group),
             Miss::Port => {
-                let ports = alike.iter().map(|endpoint| endpoint.ports.to_string());
+                let ports = alike.map(|listed| listed.ports.to_string());
                 format!("if the port were {}", any_of(ports))
             }
             Miss::Protocol => {
-                let names = alike.iter().map(|it| it.protocol.name().to_owned());
+                let names = alike.map(|listed| listed.protocol.name().to_owned());
                 format!("if the protocol were {}", any_of(names))
             }
             Miss::Host => {
-                let prefixes = alike.iter().map(|endpoint| endpoint.prefix.to_string());
-                match addr_of(question) {
-                    Some(_) => format!("if the host were in {}", any_of(prefixes)),
-                    None => format!("if the host were an address in {}", any_of(prefixes)),
-                }
+                let is_address = addr_of(question).is_some();
+                let hosts = alike.map(|listed| match listed.is_name {
+                    true => listed.hosts.to_string(),
+                    false if is_address => format!("in {}", listed.hosts),
+                    false => format!("an address in {}", listed.hosts),
+                });
+                format!("if the host were {}", any_of(hosts))
             }
         };
         Some((miss, format!("would allow it {want}")))
@@ -103,12 +106,12 @@ impl Explainer {
 }
 
 /// What an endpoint misses, if no more than one thing.
-fn miss_of(endpoint: &Endpoint, question: &Question, is_meant: bool) -> Option<Miss> {
+fn miss_of(listed: &Listed<'_>, question: &Question, is_meant: bool) -> Option<Miss> {
     let missed = [
         (is_meant, Miss::Program),
-        (endpoint.ports.contains(question.port), Miss::Port),
-        (endpoint.protocol == question.protocol, Miss::Protocol),
-        (has_host(endpoint, question), Miss::Host),
+        (listed.ports.contains(question.port), Miss::Port),
+        (listed.protocol == question.protocol, Miss::Protocol),
+        (listed.has_host, Miss::Host),
     ];
     let mut missed = missed.iter().filter(|(is_there, _)| !is_there);
     match (missed.next(), missed.next()) {

@@ -7,10 +7,11 @@ use clawd_common::{
 
 use super::{
     Answer, Explainer, Explanation, NAME_NOT_LISTED, NO_NETWORK, RuleIndex,
+    listed::listed,
     question::{Question, Target, means},
 };
 use crate::{
-    model::{Binary, BinaryMatcher, Endpoint, NetworkMode},
+    model::{Binary, BinaryMatcher, NetworkMode, RuleAction},
     places::GroupPlaces,
     problem::Position,
 };
@@ -31,6 +32,9 @@ impl Explainer {
             why.push(
                 "a server of the sandbox's own is reached on loopback without a rule".to_owned(),
             );
+        }
+        if answer.allowed && addr.is_none() {
+            why.extend(self.may_deny_addresses());
         }
         if question.who.sha256.is_none() {
             why.extend(self.not_compared(question));
@@ -58,14 +62,13 @@ impl Explainer {
             false => "denies it, whatever allows it",
         };
         let mut why = vec![format!("entry {} {does}", self.entry(rule.group))];
-        let covering = |(_, endpoint): &(usize, &Endpoint)| covers(endpoint, question);
-        if let Some((at, endpoint)) = group.endpoints.iter().enumerate().find(covering) {
+        let mut all = listed(group, Some(places), question);
+        if let Some(covering) = all.find(|listed| listed.covers(question)) {
             why.push(format!(
-                "its endpoint {} covers the destination: {}, {} {}",
-                self.place(places.endpoints.get(at)),
-                endpoint.prefix,
-                endpoint.protocol.name(),
-                ports(endpoint),
+                "its endpoint {} covers the destination: {}, {}",
+                self.place(covering.at),
+                covering.hosts,
+                covering.service(),
             ));
         }
         match rule.binary {
@@ -92,13 +95,24 @@ impl Explainer {
         format!("its binary {place} means {what}: {}", named(binary))
     }
 
+    /// Which entry may deny what a name stands for.
+    fn may_deny_addresses(&self) -> Option<String> {
+        let mut groups = self.policy.rules.iter().enumerate();
+        let (at, _) = groups
+            .find(|(_, group)| group.action == RuleAction::Deny && !group.endpoints.is_empty())?;
+        Some(format!(
+            "entry {} denies addresses: it wins where the name stands for one of them",
+            self.entry(at)
+        ))
+    }
+
     /// Which entry by SHA-256 might change the answer.
     fn not_compared(&self, question: &Question) -> Option<String> {
         let by_hash = |binary: &Binary| matches!(binary.matcher, BinaryMatcher::Sha256(_));
         let mut groups = self.policy.rules.iter().enumerate();
         let (at, _) = groups.find(|(_, group)| {
             group.binaries.iter().any(by_hash)
-                && group.endpoints.iter().any(|it| covers(it, question))
+                && listed(group, None, question).any(|listed| listed.covers(question))
         })?;
         Some(format!(
             "entry {} names a SHA-256, which is not compared: the question has none",
@@ -134,7 +148,7 @@ fn without_rule(question: &Question, reason: &str) -> String {
             "the network mode is `none`: there is no network but the sandbox's own loopback"
         }
         NAME_NOT_LISTED => {
-            return format!("no entry lists the name {host}: rules list addresses");
+            return format!("no entry lists the name {host}");
         }
         _ => match Reason::ALL.iter().find(|known| known.name() == reason) {
             Some(Reason::AddressNotListed) => return format!("no endpoint covers {host}"),
@@ -164,18 +178,6 @@ pub(super) fn addr_of(question: &Question) -> Option<Addr> {
     }
 }
 
-/// Whether an endpoint means the destination, its protocol and its port.
-pub(super) fn covers(endpoint: &Endpoint, question: &Question) -> bool {
-    has_host(endpoint, question)
-        && endpoint.protocol == question.protocol
-        && endpoint.ports.contains(question.port)
-}
-
-pub(super) fn has_host(endpoint: &Endpoint, question: &Question) -> bool {
-    let prefix = endpoint.prefix;
-    addr_of(question).is_some_and(|addr| prefix.addr().covers(prefix.bits(), &addr))
-}
-
 /// Which program an entry means.
 pub(super) fn named(binary: &Binary) -> String {
     match &binary.matcher {
@@ -185,12 +187,5 @@ pub(super) fn named(binary: &Binary) -> String {
             let digits: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("the file with SHA-256 {digits}")
         }
-    }
-}
-
-pub(super) fn ports(endpoint: &Endpoint) -> String {
-    match endpoint.ports.ranges() {
-        [range] if range.first == range.last => format!("port {}", endpoint.ports),
-        _ => format!("ports {}", endpoint.ports),
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::{Explainer, Protocol, Question, Who, compile, parse};
+use crate::{Checked, Explainer, Protocol, Question, Who, compile, parse, read};
 
 /// Every key and some values of each kind.
 pub(super) const FULL: &str = r#"version: 2
@@ -53,8 +53,15 @@ network_policies:
 
 /// Parses, shows and compiles whatever comes out.
 fn exercise(text: &str) {
-    match parse("policy\u{1b}.yaml", text) {
-        Ok(parsed) => {
+    match read("policy\u{1b}.yaml", text) {
+        Ok(Checked {
+            parsed,
+            not_enforced,
+        }) => {
+            let is_enforced = parse("policy\u{1b}.yaml", text).is_ok();
+            assert_eq!(is_enforced, not_enforced.is_none());
+            let shown = not_enforced.map(|errors| errors.to_string());
+            assert!(shown.is_none_or(|text| fit(&text)));
             let shown: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
             assert!(shown.iter().all(|text| fit(text)), "{shown:?}");
             let _image = compile(&parsed.policy, 1);
@@ -93,7 +100,7 @@ fn fit(shown: &str) -> bool {
 
 /// Pieces that mean something to YAML or to the policy language.
 fn piece() -> impl Strategy<Value = String> {
-    const PIECES: [&str; 49] = [
+    const PIECES: [&str; 52] = [
         "\n",
         "\n  ",
         "\n    ",
@@ -131,6 +138,9 @@ fn piece() -> impl Strategy<Value = String> {
         ".nan",
         "0x10",
         "::ffff:1.2.3.4",
+        "host: api.example.com",
+        "host: \"**.example.com\"",
+        "*.",
         "9000-1",
         "0-65535",
         "version: 2\n",

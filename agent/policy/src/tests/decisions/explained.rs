@@ -16,6 +16,7 @@ fn parsed(policy: &Policy) -> Parsed {
     let places = policy.rules.iter().map(|group| GroupPlaces {
         at,
         endpoints: vec![at; group.endpoints.len()],
+        names: Vec::new(),
         binaries: vec![at; group.binaries.len()],
     });
     Parsed {

@@ -118,6 +118,7 @@ pub(super) fn policy() -> impl Strategy<Value = Policy> {
                     false => RuleAction::Allow,
                 },
                 endpoints,
+                names: Vec::new(),
                 binaries,
             })
             .collect(),
