@@ -129,7 +129,15 @@ fn wrong_usage_has_exit_code_2() {
         &["identity", "forget", "curl"],
         &["identity", "forget", "/usr/bin/curl", ""],
         &["identity", "forget", "--all", "/usr/bin/curl"],
-        &["policy"],
+    ] {
+        assert_eq!(check(line).map(|_| ()), Err(2), "{line:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_of_policies_has_exit_code_2() {
+    for line in [
+        &["policy"][..],
         &["policy", "validate"],
         &["policy", "push", "f"],
         &["policy", "push", "--sandbox", "a"],
