@@ -68,7 +68,7 @@ fn run(client: &Client, name: &str, compatibility: &str) -> std::io::Result<Outp
     let mut child = Command::new(&own)
         .arg("--socket")
         .arg(client.socket())
-        .args(["run", "--policy", "/dev/stdin", "--name", name, "--"])
+        .args(["run", "--policy", "/proc/self/fd/0", "--name", name, "--"])
         .arg(&own)
         .arg("doctor-probe")
         .current_dir("/")
