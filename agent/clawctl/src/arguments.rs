@@ -27,6 +27,8 @@ Exit codes:
           0 healthy; 1 degraded; 2 not enforcing, or clawd cannot be reached
   policy explain
           0 allowed; 1 denied; 2 it cannot be told. With --batch: 0 each line was answered; 2 not
+  policy diff
+          0 no difference; 1 some; 2 it cannot be told
   others  0 done; 1 failed; 2 wrong usage or policy";
 
 /// What to do.
@@ -267,6 +269,18 @@ pub(crate) enum PolicyAction {
         generation: Option<u64>,
         /// The sandbox
         sandbox: String,
+    },
+    /// Tell what one policy lets a sandbox do and another does not
+    ///
+    /// It compares what both come to: names and order make no difference. Exit code 0 if there is none, 1
+    /// if there are some, 2 if it cannot be told.
+    Diff {
+        /// Compare with the policy that is in force for this sandbox, in place of OLD
+        #[arg(long, value_name = "NAME")]
+        sandbox: Option<String>,
+        /// The policies: OLD and NEW, or NEW alone with --sandbox
+        #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Put a policy in force for a running sandbox
     Push {

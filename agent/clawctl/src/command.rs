@@ -55,6 +55,10 @@ pub(crate) enum Command {
     PolicyExplain(ExplainCommand),
     Completions(clap_complete::Shell),
     Man(PathBuf),
+    PolicyDiff {
+        old: Old,
+        new: PathBuf,
+    },
     PolicyPush(PushCommand),
     /// Of that generation, or of the one in force.
     PolicyPull(SandboxName, Option<u64>),
@@ -91,6 +95,14 @@ pub(crate) struct ExecCommand {
     /// Whether it gets a terminal of its own.
     pub(crate) terminal: bool,
     pub(crate) command: Vec<String>,
+}
+
+/// What a policy is compared with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Old {
+    File(PathBuf),
+    /// What is in force for it.
+    Sandbox(SandboxName),
 }
 
 /// What to put in force.
@@ -159,6 +171,7 @@ fn check_policy(action: PolicyAction) -> Result<Command, Failure> {
     Ok(match action {
         PolicyAction::Validate { file, strict } => Command::PolicyValidate { file, strict },
         PolicyAction::Show { file, effective } => Command::PolicyShow { file, effective },
+        PolicyAction::Diff { sandbox, files } => check_diff(sandbox.as_deref(), files)?,
         PolicyAction::Push {
             sandbox,
             if_generation,
@@ -180,6 +193,20 @@ fn check_policy(action: PolicyAction) -> Result<Command, Failure> {
             name: text,
         } => Command::PolicyRollback(name(&text)?, RollbackRequest { to, if_generation }),
     })
+}
+
+fn check_diff(sandbox: Option<&str>, files: Vec<PathBuf>) -> Result<Command, Failure> {
+    let mut files = files.into_iter();
+    let (old, new) = match (sandbox, files.next(), files.next()) {
+        (Some(text), Some(new), None) => (Old::Sandbox(name(text)?), new),
+        (None, Some(old), Some(new)) => (Old::File(old), new),
+        _ => {
+            return Err(Failure::usage(
+                "`policy diff` takes OLD and NEW, or `--sandbox NAME` and NEW",
+            ));
+        }
+    };
+    Ok(Command::PolicyDiff { old, new })
 }
 
 fn check_run(run: RunArguments, term: Option<String>) -> Result<RunCommand, Failure> {

@@ -4,6 +4,7 @@
 mod arguments;
 mod client;
 mod command;
+mod differences;
 mod doctor;
 mod environment;
 mod explain;
@@ -71,6 +72,7 @@ fn execute(invocation: Invocation) -> Result<u8, Failure> {
             Command::PolicyShow { file, effective } => policy::show(&file, effective, json),
             Command::PolicyValidate { file, strict } => policy::validate(&file, strict, json),
             Command::PolicyExplain(command) => explain::explain(&client, command, json).await,
+            Command::PolicyDiff { old, new } => differences::diff(&client, old, &new, json).await,
             Command::PolicyPush(push) => policy::push(&client, push, json).await,
             Command::PolicyPull(name, generation) => {
                 policy::pull(&client, name, generation, json).await

@@ -15,6 +15,7 @@ pub use crate::grants::{FileAccess, FileGrant, IMPLICIT, file_grants};
 pub use crate::{
     check::parse_sha256,
     compile::{AtFault, CompileError, MapImage, compile},
+    diff::{PolicyDiff, diff},
     error::{PolicyError, PolicyErrorKind, PolicyErrors, Warning},
     explain::{Answer, Explainer, Explanation, Question, QuestionError, Who},
     host::{HostPattern, HostPatternError},
@@ -34,6 +35,7 @@ pub use crate::{
 
 mod check;
 mod compile;
+pub mod diff;
 mod error;
 mod escape;
 mod explain;

@@ -1,5 +1,6 @@
 //! Another policy for a sandbox that runs.
 
+mod differences;
 mod generations;
 mod history;
 mod soak;

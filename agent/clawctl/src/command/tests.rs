@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 use clawd_audit::Timestamp;
 use clawd_control::{LogQuery, NetworkMode, StopRequest, limits};
 
-use super::{Command, Invocation, StopTarget, check_run, moment};
+use super::{Command, Invocation, Old, StopTarget, check_run, moment};
 use crate::{
     arguments::{Action, Arguments, RunArguments},
     failure::Failure,
@@ -151,6 +151,11 @@ fn wrong_usage_of_policies_has_exit_code_2() {
             "-1",
             "f",
         ],
+        &["policy", "diff"],
+        &["policy", "diff", "a.yaml"],
+        &["policy", "diff", "a.yaml", "b.yaml", "c.yaml"],
+        &["policy", "diff", "--sandbox", "a", "a.yaml", "b.yaml"],
+        &["policy", "diff", "--sandbox", "A", "a.yaml"],
         &["policy", "pull"],
         &["policy", "pull", "A"],
         &["policy", "pull", "a", "--generation", "x"],
@@ -253,6 +258,19 @@ fn commands_about_earlier_policies_are_understood() {
         "5",
     ];
     assert_eq!(wanted(&line), (Some(3), Some(5)));
+}
+
+#[test]
+fn diff_takes_two_files_or_a_sandbox_and_one() {
+    let compared = |line: &[&str]| match check(line) {
+        Ok(Command::PolicyDiff { old, new }) => (old, new),
+        other => panic!("{other:?}"),
+    };
+    let files = compared(&["policy", "diff", "a.yaml", "b.yaml"]);
+    assert_eq!(files, (Old::File("a.yaml".into()), "b.yaml".into()));
+    let (old, new) = compared(&["policy", "diff", "--sandbox", "a", "b.yaml"]);
+    assert!(matches!(old, Old::Sandbox(name) if name.as_str() == "a"));
+    assert_eq!(new, Path::new("b.yaml"));
 }
 
 #[test]

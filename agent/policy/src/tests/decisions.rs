@@ -1,5 +1,6 @@
 //! The compiled tables against a linear scan over the checked policy.
 
+mod differences;
 mod explained;
 mod generated;
 mod reference;
