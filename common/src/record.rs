@@ -17,7 +17,7 @@ pub struct SandboxValue {
     pub policy_id: u32,
     /// `SANDBOX_*` bits.
     pub flags: u32,
-    /// Where `IN_FORCE` has `policy_id` too, below [`IN_FORCE_SLOTS`]; 0 for nowhere.
+    /// Where `IN_FORCE` has `policy_id` too, below [`IN_FORCE_SLOTS`]; 0 where it has none.
     pub slot: u32,
 }
 impl SandboxValue {

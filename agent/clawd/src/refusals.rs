@@ -50,7 +50,7 @@ struct State {
 /// Whether more can come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pipe {
-    /// Nothing is left for now.
+    /// All that was there has been read.
     Empty,
     /// More came than one look takes.
     More,

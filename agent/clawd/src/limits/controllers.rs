@@ -4,14 +4,23 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use procfs::process::MountInfo;
-use rustix::fs::{FlockOperation, XattrFlags, flock, getxattr, removexattr, setxattr};
+use rustix::{
+    fs::{FlockOperation, XattrFlags, flock, getxattr, removexattr, setxattr},
+    io::Errno,
+};
 
 /// On a cgroup whose `subtree_control` a clawd has added to: what it added. Whichever clawd ends last
 /// takes it back.
 const ADDED: &str = "trusted.clawd.controllers";
+
+/// How long to wait for another clawd at most. Whoever may read the root of the hierarchy, which is
+/// everybody, may hold a lock on it for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A resource controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,10 +167,10 @@ impl Controllers {
     /// Whether children of the parent have the controller, with all of its files. The kernel shows a
     /// controller in `subtree_control` before it makes the files of the children that are there
     /// (`cgroup_subtree_control_write` of kernel/cgroup/cgroup.c, v6.12; reading takes no lock), so
-    /// nobody may be about to enable it.
+    /// nobody may be about to enable it. Somebody who keeps the lock holds up no start for good.
     fn is_enabled(&self, parent: &Path, name: &str) -> bool {
-        let lock = self.lock(FlockOperation::LockShared);
-        lock.is_ok() && has(parent, name)
+        let _lock = self.lock(FlockOperation::NonBlockingLockShared);
+        has(parent, name)
     }
 
     /// Hands a controller down from the root of the hierarchy to the parent's children.
@@ -170,7 +179,7 @@ impl Controllers {
             let dir = dir.to_path_buf();
             move |source| ControllerError::NotDelegated { name, dir, source }
         };
-        let lock = self.lock(FlockOperation::LockExclusive);
+        let lock = self.lock(FlockOperation::NonBlockingLockExclusive);
         let _lock = lock.map_err(failed(Path::new("")))?;
         let parent = self.chain.last();
         for dir in self.chain.iter().filter(|dir| !has(dir, name)) {
@@ -193,7 +202,7 @@ impl Controllers {
         if self.chain.iter().all(|dir| added(dir).is_empty()) {
             return;
         }
-        let Ok(_lock) = self.lock(FlockOperation::LockExclusive) else {
+        let Ok(_lock) = self.lock(FlockOperation::NonBlockingLockExclusive) else {
             return;
         };
         for dir in self.chain.iter().rev() {
@@ -212,11 +221,18 @@ impl Controllers {
         }
     }
 
-    /// One clawd at a time hands down and takes back, while none looks.
+    /// One clawd at a time hands down and takes back, while none looks. Fails after [`PATIENCE`].
     fn lock(&self, operation: FlockOperation) -> io::Result<File> {
         let root = File::open(self.chain.first().map_or(Path::new(""), PathBuf::as_path))?;
-        flock(&root, operation)?;
-        Ok(root)
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match flock(&root, operation) {
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                locked => return locked.map(|()| root).map_err(io::Error::from),
+            }
+        }
     }
 }
 
@@ -267,11 +283,12 @@ fn remember(dir: &Path, name: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fs::File, path::Path, time::Instant};
 
     use procfs::{FromRead as _, process::MountInfos};
+    use rustix::fs::{FlockOperation, flock};
 
-    use super::{Controller, ControllerError, Controllers};
+    use super::{Controller, ControllerError, Controllers, PATIENCE};
 
     const HYBRID: &str = "\
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -305,6 +322,18 @@ mod tests {
             ControllerError::Nowhere { name: "cpu", .. }
         ));
         assert!(error.to_string().contains("cgroup_disable=cpu"), "{error}");
+    }
+
+    #[test]
+    fn lock_that_somebody_keeps_holds_nobody_up_for_good() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("cgroup.subtree_control"), "pids").expect("written");
+        let found = Controllers::find(dir.path(), Path::new(""), &[]);
+        let kept = File::open(dir.path()).expect("opens");
+        flock(&kept, FlockOperation::LockExclusive).expect("nobody else has it");
+        let begun = Instant::now();
+        assert!(found.is_enabled(dir.path(), "pids"));
+        assert!(begun.elapsed() >= PATIENCE);
     }
 
     #[test]
